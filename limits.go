@@ -1,0 +1,39 @@
+package dems
+
+import "time"
+
+// Limits. Everything that can grow has one; each says its unit and its reason.
+const (
+	// MaxCapacity is the largest capacity of an event, in seats.
+	MaxCapacity = 1_000_000
+	// MaxForeignBookingsPerMonth is how many live bookings outside the home city a customer may have among events of
+	// one calendar month.
+	MaxForeignBookingsPerMonth = 3
+	// MaxKeyBytes is the longest idempotency key, in bytes.
+	MaxKeyBytes = 128
+	// MaxKeys is how many idempotency keys the replicated state remembers; the oldest is forgotten first.
+	MaxKeys = 1_000_000
+	// KeyLifetime is how long, in log time, a key is remembered unless MaxKeys newer ones came.
+	KeyLifetime = 24 * time.Hour
+	// MaxBatchCommands is how many commands one log entry carries: large enough to share an fsync among all requests
+	// that wait, small enough that applying one entry stays well under a millisecond.
+	MaxBatchCommands = 512
+	// MaxBatchesInFlight is how many batches of one front end may be unanswered at once. The replicated state keeps
+	// the results of that many batches of each session, so a batch proposed again is always recognised.
+	MaxBatchesInFlight = 8
+	// MaxSessions is how many front-end sessions the replicated state remembers; the one unused for longest is
+	// forgotten first, and its front end has to open a new one.
+	MaxSessions = 256
+	// MaxRegistrations is how many nodes, and how many front ends, the registry holds; the oldest gives way.
+	MaxRegistrations = 256
+	// MaxEntryBytes is the largest log entry, in bytes: MaxBatchCommands of the largest commands fit.
+	MaxEntryBytes = 512 << 10
+	// MaxCities is how many cities a cluster may have.
+	MaxCities = 64
+	// MaxCityNameBytes is the longest name of a city, in bytes.
+	MaxCityNameBytes = 64
+	// MaxNameBytes is the longest ID, address or version in a registration, in bytes.
+	MaxNameBytes = 255
+	// MaxQueries is how many queries one request to a node carries.
+	MaxQueries = 512
+)
