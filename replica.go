@@ -1,6 +1,7 @@
 package dems
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -203,3 +204,10 @@ func (e *ReplicaError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ReplicaError) Unwrap() error { return e.Err }
+
+// DigestOf returns the digest of encoded results, as nodes vote with it: the first half of their SHA-256. A front end
+// computes it again from the results it was given, so a node cannot vote with one result and hand out another.
+func DigestOf(results []byte) Digest {
+	sum := sha256.Sum256(results)
+	return Digest(sum[:len(Digest{})])
+}
