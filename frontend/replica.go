@@ -1,0 +1,27 @@
+package frontend
+
+import (
+	"context"
+
+	"dems"
+)
+
+// Replica is one node as the front end sees it. Every method may be called from several goroutines at once and returns
+// when its context ends. Errors are *dems.ReplicaError; any other error means that the outcome is unknown. What an
+// implementation reports as the node's ID must be proven by the node, not claimed by it.
+type Replica interface {
+	// Propose puts an entry into the log. Leader only.
+	Propose(ctx context.Context, entry []byte) (dems.BatchReply, error)
+	// Query answers reads from the node's state.
+	Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error)
+	// Votes hands over the node's recent votes for the session and then all its votes, until the context ends.
+	Votes(ctx context.Context, session uint64, receive func([]dems.Vote) error) error
+	// Results returns what the node got for a batch: NotReady where it has not applied it.
+	Results(ctx context.Context, session, batch uint64) (dems.BatchReply, error)
+	// Status returns what the node says of itself.
+	Status(ctx context.Context) (dems.NodeStatus, error)
+	// CityLog returns ordered records of a city's log.
+	CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error)
+	// Transfer hands leadership over. Leader only.
+	Transfer(ctx context.Context, to dems.NodeID) error
+}
