@@ -15,6 +15,12 @@ import (
 // entryVersion is the first byte of every entry.
 const entryVersion = 1
 
+// The smallest binary forms, in bytes: nothing is allocated for elements that cannot be there.
+const (
+	minCommandBytes = 15 // getBookingSchedule: operation, time, who asks, empty key, customer
+	minResultBytes  = 5  // code, outcome, flags, sequence, event type
+)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ErrMalformed is the cause of every decoding error.
@@ -52,7 +58,7 @@ func DecodeEntry(data []byte) (Entry, error) {
 		entry.Batch = decodeBatch(d)
 	case RegisterNodeEntry, RegisterFrontEndEntry:
 		entry.Registration = DecodeRegistration(d)
-		d.check(entry.Registration.ID != "", "registration without an ID")
+		d.check(ValidName(entry.Registration.ID), "registration without a valid ID")
 		d.check(entry.Kind == RegisterNodeEntry || entry.Registration.Session != 0, "front end without a session")
 	default:
 		d.fail("unknown kind of entry")
@@ -78,6 +84,7 @@ func decodeBatch(d *Decoder) Batch {
 	d.check(batch.Session != 0 && batch.Number != 0, "batch without a session or a number")
 	count := d.Count(MaxBatchCommands)
 	d.check(count > 0, "empty batch")
+	d.check(count <= len(d.data)/minCommandBytes, "truncated")
 	if d.err == nil {
 		batch.Commands = make([]Command, count)
 	}
@@ -176,7 +183,9 @@ func DecodeRegistry(data []byte) (Registry, error) {
 	lists := [2][]Registration{{}, {}}
 	for i := range lists {
 		for range d.Count(MaxRegistrations) {
-			lists[i] = append(lists[i], DecodeRegistration(d))
+			if lists[i] = append(lists[i], DecodeRegistration(d)); d.err != nil {
+				break
+			}
 		}
 	}
 	if err := d.Finish(); err != nil {
@@ -185,6 +194,9 @@ func DecodeRegistry(data []byte) (Registry, error) {
 	cities, err := ParseCities(text)
 	if err != nil {
 		return Registry{}, fmt.Errorf("registry: %w: %w", err, ErrMalformed)
+	}
+	if cities.String() != text {
+		return Registry{}, fmt.Errorf("registry: cities not in canonical form: %w", ErrMalformed)
 	}
 	return Registry{Cities: cities, Nodes: lists[0], FrontEnds: lists[1]}, nil
 }
@@ -201,7 +213,12 @@ func AppendResults(dst []byte, results []Result) []byte {
 // DecodeResults is the inverse of AppendResults. The results share no memory with data.
 func DecodeResults(data []byte) ([]Result, error) {
 	d := NewDecoder(data)
-	results := make([]Result, d.Count(MaxBatchCommands))
+	count := d.Count(MaxBatchCommands)
+	d.check(count <= len(d.data)/minResultBytes, "truncated")
+	if d.err != nil {
+		return nil, fmt.Errorf("results: %w", d.err)
+	}
+	results := make([]Result, count)
 	for i := range results {
 		results[i] = DecodeResult(d)
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // City is the three capitals of a city, for example TOR. The zero City is no city.
@@ -265,8 +267,6 @@ type EventKey struct {
 // String returns type/ID, for example seminar/TORM100519.
 func (k EventKey) String() string { return k.Type.String() + "/" + k.ID.String() }
 
-func (k EventKey) wellFormed() bool { return k.Type.wellFormed() && k.ID.wellFormed() }
-
 // Compare orders events chronologically: date, slot, city, type.
 func (k EventKey) Compare(other EventKey) int { return cmp.Compare(k.Order(), other.Order()) }
 
@@ -350,19 +350,28 @@ func ParseCities(text string) (Cities, error) {
 		if !ok || !valid || strings.TrimSpace(name) == "" {
 			return nil, fmt.Errorf("city %q: write three letters, an equals sign and a name, as in TOR=Toronto", part)
 		}
+		name = strings.TrimSpace(name)
 		if len(name) > MaxCityNameBytes {
 			return nil, fmt.Errorf("city %s: a name has at most %d bytes", city, MaxCityNameBytes)
+		}
+		if !printable(name) {
+			return nil, fmt.Errorf("city %s: a name consists of printable characters", city)
 		}
 		at, found := cities.search(city)
 		if found {
 			return nil, fmt.Errorf("city %s stands twice", city)
 		}
-		cities = append(cities[:at], append(Cities{{city, strings.TrimSpace(name)}}, cities[at:]...)...)
-	}
-	if len(cities) > MaxCities {
-		return nil, fmt.Errorf("%d cities: at most %d", len(cities), MaxCities)
+		cities = append(cities[:at], append(Cities{{city, name}}, cities[at:]...)...)
+		if len(cities) > MaxCities {
+			return nil, fmt.Errorf("a cluster has at most %d cities", MaxCities)
+		}
 	}
 	return cities, nil
+}
+
+// printable tells whether text is valid UTF-8 without control characters.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // Has tells whether a city is one of the cluster's.

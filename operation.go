@@ -137,7 +137,8 @@ type Request struct {
 }
 
 // Parse checks the syntax of a request in the documented order (who asks, customer, event ID, event type, capacity, the
-// rest) and returns the command, without a time. The error is always an *Error.
+// rest) and returns the command, without a time. Parameters that the operation does not have are not looked at. The
+// error is always an *Error.
 func (c Cities) Parse(r Request) (Command, error) {
 	op, ok := ParseOp(r.Op)
 	if !ok {
@@ -160,10 +161,12 @@ func (c Cities) Parse(r Request) (Command, error) {
 			return Command{}, newError(InvalidCapacity, "")
 		}
 	}
-	if command.Bookings, ok = ParseBookingPolicy(r.Bookings); !ok {
-		return Command{}, newError(MalformedRequest, "bookings is rebook, cancel or refuse.")
+	if op == RemoveEvent {
+		if command.Bookings, ok = ParseBookingPolicy(r.Bookings); !ok {
+			return Command{}, newError(MalformedRequest, "bookings is rebook, cancel or refuse.")
+		}
 	}
-	if r.KeyGiven && !ValidKey(r.Key) {
+	if (r.KeyGiven || r.Key != "") && !ValidKey(r.Key) {
 		return Command{}, newError(InvalidIdempotencyKey, "")
 	}
 	return command, nil
