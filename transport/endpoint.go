@@ -1,12 +1,15 @@
 package transport
 
 import (
+	"errors"
 	"net"
 
 	"dems"
 
 	"github.com/hashicorp/raft"
 )
+
+var errTodo = errors.New("transport: not written yet")
 
 // Endpoint is a server's socket: it accepts connections of peers and dials them.
 type Endpoint struct{}
