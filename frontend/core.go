@@ -1,0 +1,358 @@
+package frontend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"dems"
+)
+
+// ReplyMode says when a mutating command is answered.
+type ReplyMode string
+
+// The reply modes.
+const (
+	ReplyMajority ReplyMode = "majority" // when a majority of the nodes got the same result
+	ReplyFirst    ReplyMode = "first"    // with the leader's result; the others are compared afterwards
+)
+
+// Config configures a Core.
+type Config struct {
+	// ID names the front end in the registry. Required; see dems.ValidName.
+	ID string
+	// Address is the URL under which clients reach the front end; it stands in the registry.
+	Address string
+	// Version is the program's version; it stands in the registry.
+	Version string
+	// Nodes are the addresses of the cluster's nodes, HOST:PORT. Required. Name all of them: until a majority of them
+	// has reported the cluster's configuration, nothing is answered.
+	Nodes []string
+	// Dial returns the node at an address; it must not block. Required. Replicas that are io.Closers are closed when
+	// the Core stops.
+	Dial func(address string) Replica
+	// Reply defaults to ReplyMajority. With ReplyFirst a client may see a wrong or, after a crash, a lost result.
+	Reply ReplyMode
+	// BatchesInFlight is how many batches may be on their way at once, 1 to dems.MaxBatchesInFlight; default 2. More
+	// make smaller batches.
+	BatchesInFlight int
+	// Logger is required.
+	Logger *slog.Logger
+	// Registerer takes the metrics; nil: none are published.
+	Registerer prometheus.Registerer
+	// Now is the clock that registrations are stamped by; default time.Now.
+	Now func() time.Time
+}
+
+// validate fills in the defaults and reports what cannot be used.
+func (c *Config) validate() error {
+	if c.Reply == "" {
+		c.Reply = ReplyMajority
+	}
+	if c.BatchesInFlight == 0 {
+		c.BatchesInFlight = 2
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	switch {
+	case !dems.ValidName(c.ID):
+		return fmt.Errorf("front end ID %q: use 1 to 32 of a-z, 0-9 and hyphen, beginning with a letter", c.ID)
+	case len(c.Nodes) == 0:
+		return errors.New("no nodes: name every node of the cluster as HOST:PORT")
+	case c.Reply != ReplyMajority && c.Reply != ReplyFirst:
+		return fmt.Errorf("reply mode %q: use majority or first", c.Reply)
+	case c.BatchesInFlight < 1 || c.BatchesInFlight > dems.MaxBatchesInFlight:
+		return fmt.Errorf("%d batches in flight: use 1 to %d", c.BatchesInFlight, dems.MaxBatchesInFlight)
+	}
+	seen := map[string]bool{}
+	for _, address := range c.Nodes {
+		if seen[address] {
+			return fmt.Errorf("node %s stands twice", address)
+		}
+		seen[address] = true
+	}
+	return nil
+}
+
+// Core is what stands behind the REST layer. It implements Cluster.
+type Core struct {
+	config   Config
+	members  *members
+	proposer *proposer
+	reader   *reader
+
+	mu     sync.Mutex
+	cities dems.Cities // nil while unknown
+}
+
+var _ Cluster = (*Core)(nil)
+
+// NewCore returns a front end's core. Nothing happens before Run.
+func NewCore(config Config) (*Core, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	metrics := newCoreMetrics(config.Registerer)
+	c := &Core{config: config, members: newMembers(config.Nodes, config.Dial, config.Logger)}
+	c.proposer = newProposer(c.members, &config, metrics)
+	c.reader = newReader(c.members, c.proposer, &config, metrics)
+	return c, nil
+}
+
+// Run connects to the nodes and serves until the context ends; then it answers what is waiting and returns when every
+// goroutine of the core has ended.
+func (c *Core) Run(ctx context.Context) error {
+	// The parts stop in the order proposer and reader, then members, whose connections they use.
+	connections, disconnect := context.WithCancel(context.WithoutCancel(ctx))
+	defer disconnect()
+	var watching sync.WaitGroup
+	watching.Go(func() { _ = c.members.run(connections) })
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.proposer.run(groupCtx) })
+	group.Go(func() error { return c.reader.run(groupCtx) })
+	group.Go(func() error { return c.learnCities(groupCtx) })
+	err := group.Wait()
+	disconnect()
+	watching.Wait()
+	return err
+}
+
+// learnCities reads the cluster's cities from the registry once; they never change.
+func (c *Core) learnCities(ctx context.Context) error {
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithTimeout(ctx, laneTimeout)
+		registry, err := c.Registry(attempt)
+		cancel()
+		if err == nil && len(registry.Nodes) > 0 {
+			c.mu.Lock()
+			c.cities = registry.Cities
+			c.mu.Unlock()
+			return nil
+		}
+		if !pause(ctx, nil, 5*retryPause) {
+			break
+		}
+	}
+	return nil
+}
+
+// Cities implements Cluster.
+func (c *Core) Cities() (dems.Cities, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cities, c.cities != nil
+}
+
+// Do implements Cluster.
+func (c *Core) Do(ctx context.Context, command dems.Command) (Reply, error) {
+	return c.proposer.do(ctx, command)
+}
+
+// Read implements Cluster. Where the data moves too fast for a majority to meet at one version, the read is ordered
+// through the log like a write.
+func (c *Core) Read(ctx context.Context, command dems.Command) (Reply, error) {
+	encoded, reply, err := c.reader.read(ctx, dems.Query{Kind: dems.OperationQuery, Log: true, Command: command})
+	if errors.Is(err, errUndecided) {
+		c.reader.metrics.ordered.Inc()
+		reply, err = c.proposer.do(ctx, command)
+		if dems.CodeOf(err) == dems.Indeterminate { // a read leaves nothing behind
+			err = &dems.Error{Code: dems.Unavailable}
+		}
+		return reply, err
+	}
+	if err != nil {
+		return Reply{}, err
+	}
+	results, err := dems.DecodeResults(encoded)
+	if err != nil || len(results) != 1 {
+		return Reply{}, &dems.Error{Code: dems.Internal}
+	}
+	reply.Result = results[0]
+	return reply, nil
+}
+
+// Registry implements Cluster.
+func (c *Core) Registry(ctx context.Context) (dems.Registry, error) {
+	for {
+		encoded, _, err := c.reader.read(ctx, dems.Query{Kind: dems.RegistryQuery})
+		if err == nil {
+			return dems.DecodeRegistry(encoded)
+		}
+		if !errors.Is(err, errUndecided) {
+			return dems.Registry{}, err
+		}
+	}
+}
+
+// Status implements Cluster.
+func (c *Core) Status(ctx context.Context) ClusterStatus {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	defer cancel()
+	view := c.members.view()
+	status := ClusterStatus{Nodes: make([]NodeView, len(view.nodes))}
+	var group sync.WaitGroup
+	for i, n := range view.nodes {
+		group.Go(func() {
+			said, err := n.replica.Status(ctx)
+			if ctx.Err() == nil || err == nil {
+				c.members.update(n, said, err)
+			}
+			if err != nil {
+				said, _ = c.members.statusOf(n)
+			}
+			status.Nodes[i] = nodeView(said, view.isVoter(n), err)
+		})
+	}
+	group.Wait()
+	view = c.members.view()
+	status.Term = view.term
+	if view.leader != nil {
+		leader, _ := c.members.statusOf(view.leader)
+		status.Leader = leader.ID
+	}
+	return status
+}
+
+func nodeView(said dems.NodeStatus, voter bool, err error) NodeView {
+	state := "healthy"
+	if err != nil || !said.Ready {
+		state = "down"
+	}
+	suffrage := dems.None
+	for _, member := range said.Members {
+		if member.ID == said.ID {
+			suffrage = member.Suffrage
+		}
+	}
+	if voter {
+		suffrage = dems.Voter
+	}
+	return NodeView{
+		ID: said.ID, Incarnation: said.Incarnation, State: state, Suffrage: suffrage,
+		Applied: said.Applied, Digest: said.Digest,
+	}
+}
+
+// Transfer implements Cluster.
+func (c *Core) Transfer(ctx context.Context, to dems.NodeID) error {
+	if to != "" && c.members.find(to) == nil {
+		return &dems.Error{Code: dems.NotFound, Detail: fmt.Sprintf("There is no node %s; GET /v1/cluster lists the nodes.", to)}
+	}
+	for {
+		view, changed := c.members.watch()
+		if view.leader != nil {
+			leader, _ := c.members.statusOf(view.leader)
+			if to != "" && leader.ID == to {
+				return nil
+			}
+			err := view.leader.replica.Transfer(ctx, to)
+			if err == nil {
+				return c.awaitLeader(ctx, view.leader, to)
+			}
+			c.proposer.learn(view.leader, err)
+			if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.BadRequest {
+				return &dems.Error{Code: dems.NotFound, Detail: fmt.Sprintf("Node %s cannot lead: %v.", to, err)}
+			}
+			c.config.Logger.Warn("transfer leadership", "to", to, "error", err)
+		}
+		if !pause(ctx, changed, 10*retryPause) {
+			return &dems.Error{Code: dems.Unavailable, Detail: "No leader could hand over; look at GET /v1/cluster and try again."}
+		}
+	}
+}
+
+// awaitLeader waits until the leader is no longer the old one and, where a node is wanted, is that one.
+func (c *Core) awaitLeader(ctx context.Context, old *node, wanted dems.NodeID) error {
+	for {
+		view, changed := c.members.watch()
+		if view.leader != nil && view.leader != old {
+			if leader, _ := c.members.statusOf(view.leader); wanted == "" || leader.ID == wanted {
+				return nil
+			}
+		}
+		c.members.refresh()
+		if !pause(ctx, changed, retryPause) {
+			return &dems.Error{Code: dems.Unavailable, Detail: "Leadership was handed over, but no new leader is known yet."}
+		}
+	}
+}
+
+// cityLogPageBytes is how much of a city log is read from each node at once.
+const cityLogPageBytes = 256 << 10
+
+// CityLog implements Cluster. Records are appended in the same order everywhere, so the nodes' pages are prefixes of each
+// other unless one is wrong: the longest page that a majority begins with is the answer.
+func (c *Core) CityLog(ctx context.Context, city dems.City, first uint64) (dems.CityLogPage, error) {
+	view := c.members.view()
+	pages := make([]*dems.CityLogPage, len(view.voters))
+	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
+	defer cancel()
+	var group sync.WaitGroup
+	for i, n := range view.voters {
+		group.Go(func() {
+			if page, err := n.replica.CityLog(ctx, city, first, cityLogPageBytes); err == nil {
+				pages[i] = &page
+			}
+		})
+	}
+	group.Wait()
+	var best *dems.CityLogPage
+	answered := 0
+	for _, candidate := range pages {
+		if candidate == nil {
+			continue
+		}
+		answered++
+		confirmed := 0
+		for _, other := range pages {
+			if other != nil && bytes.HasPrefix(other.Records, candidate.Records) && other.Total >= candidate.Total {
+				confirmed++
+			}
+		}
+		if confirmed >= view.majority() && (best == nil || len(candidate.Records) > len(best.Records)) {
+			best = candidate
+		}
+	}
+	switch {
+	case best != nil:
+		return *best, nil
+	case answered >= view.majority() && len(view.voters) > 0:
+		return dems.CityLogPage{}, &dems.Error{Code: dems.NoMajority}
+	}
+	return dems.CityLogPage{}, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
+}
+
+// Checks implements Cluster.
+func (c *Core) Checks(ctx context.Context) []Check {
+	status := c.Status(ctx)
+	view := c.members.view()
+	checks := make([]Check, 0, len(status.Nodes)+4)
+	healthy := 0
+	for _, n := range status.Nodes {
+		if n.State == "healthy" && n.Suffrage == dems.Voter {
+			healthy++
+		}
+	}
+	check := func(name string, passed bool, problem string) {
+		var err error
+		if !passed {
+			err = errors.New(problem)
+		}
+		checks = append(checks, Check{Name: name, Err: err})
+	}
+	check("majority", len(view.voters) > 0 && healthy >= view.majority(),
+		fmt.Sprintf("%d of %d voters answer", healthy, len(view.voters)))
+	check("leader", view.leader != nil, "no leader is known")
+	check("session", c.proposer.open.Load(), "the nodes have not opened a session for this front end yet")
+	_, known := c.Cities()
+	check("cities", known, "the registry has not been read yet")
+	return checks
+}

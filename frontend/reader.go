@@ -1,0 +1,340 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"dems"
+)
+
+const (
+	// laneLimit is how many reads may wait for one node; beyond it this node is not asked. A majority still can answer.
+	laneLimit = 8192
+	// laneRequests is how many requests may be on their way to one node at once. While they are, the next one fills.
+	laneRequests = 2
+	// laneTimeout bounds one request to one node.
+	laneTimeout = 2 * time.Second
+	// meetTimeout bounds the wait of a late node for the version that others answered with.
+	meetTimeout = 250 * time.Millisecond
+	// meetLimit is how many nodes may be asked again at once, over all reads.
+	meetLimit = 256
+	// readPatience is how long a read waits for a majority that agrees before it is ordered through the log.
+	readPatience = 400 * time.Millisecond
+	// maxRounds is how often nodes are asked again before a read is ordered through the log.
+	maxRounds = 3
+)
+
+// reader answers reads without the leader: every voter is asked, and what a majority answers for the same version is the
+// answer. Since a write is acknowledged only when a majority has applied it, any majority contains a node that knows
+// every acknowledged write; so such a read is linearizable. A node with a lower version is late and asked again; a node
+// with the same version and another answer is wrong.
+//
+// It runs one goroutine for each node and one for each request on its way; run waits for all of them.
+type reader struct {
+	members  *members
+	proposer *proposer
+	logger   *slog.Logger
+	metrics  *coreMetrics
+	meets    chan struct{} // a token for each node that may be asked again at once
+
+	mu    sync.Mutex
+	ctx   context.Context // lanes live as long as it; nil before run and after
+	group sync.WaitGroup
+	lanes map[*node]*lane
+}
+
+func newReader(m *members, p *proposer, config *Config, metrics *coreMetrics) *reader {
+	return &reader{
+		members: m, proposer: p, logger: config.Logger, metrics: metrics,
+		meets: make(chan struct{}, meetLimit), lanes: map[*node]*lane{},
+	}
+}
+
+// run lets lanes start, waits until the context ends and then for every goroutine of the reader.
+func (r *reader) run(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	for n, l := range r.lanes {
+		r.group.Go(func() { r.drive(ctx, n, l) })
+	}
+	r.mu.Unlock()
+	<-ctx.Done()
+	r.mu.Lock()
+	r.ctx = nil // nothing starts any more
+	r.mu.Unlock()
+	r.group.Wait()
+	return nil
+}
+
+// reading is one read and the nodes' answers to it.
+type reading struct {
+	query dems.Query
+	wake  chan struct{} // told that an answer came; holds one
+
+	mu      sync.Mutex
+	decided bool
+	answers []nodeAnswer // at most one per node
+}
+
+type nodeAnswer struct {
+	node    *node
+	applied uint64
+	answer  dems.Answer
+}
+
+// answer takes in a node's answer in place of an earlier one.
+func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
+	q.mu.Lock()
+	at := slices.IndexFunc(q.answers, func(a nodeAnswer) bool { return a.node == n })
+	if at < 0 {
+		q.answers = append(q.answers, nodeAnswer{n, applied, answer})
+	} else {
+		q.answers[at] = nodeAnswer{n, applied, answer}
+	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// read returns what a majority answers to a query, and at which log index it holds.
+func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, reply Reply, err error) {
+	q := &reading{query: query, wake: make(chan struct{}, 1)}
+	defer func() {
+		q.mu.Lock()
+		q.decided = true
+		q.mu.Unlock()
+	}()
+	view, changed := r.members.watch()
+	for len(view.voters) == 0 {
+		r.members.refresh()
+		if !pause(ctx, changed, 10*retryPause) {
+			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
+		}
+		view, changed = r.members.watch()
+	}
+	for _, n := range view.voters {
+		r.enqueue(n, q)
+	}
+	impatient := time.NewTimer(readPatience)
+	defer impatient.Stop()
+	for rounds := 0; ; {
+		select {
+		case <-q.wake:
+			if result, reply, ok := q.tally(view); ok {
+				raise(&r.proposer.acknowledged, reply.Sequence)
+				return result, reply, nil
+			}
+			if late, version := q.late(view); len(late) > 0 {
+				if rounds++; rounds > maxRounds {
+					return nil, Reply{}, errUndecided
+				}
+				r.metrics.rounds.Inc()
+				r.meet(ctx, late, q, version)
+			}
+		case <-impatient.C:
+			return nil, Reply{}, errUndecided
+		case <-ctx.Done():
+			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
+		}
+	}
+}
+
+var errUndecided = errors.New("no majority gave the same answer for the same version")
+
+// tally returns the answer that a majority of the voters gave for one version.
+func (q *reading) tally(v *view) ([]byte, Reply, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.answers {
+		candidate := &q.answers[i].answer
+		agreeing, sequence := 0, uint64(0)
+		for j := range q.answers {
+			other := &q.answers[j]
+			if other.answer.Version == candidate.Version && string(other.answer.Result) == string(candidate.Result) {
+				agreeing++
+				sequence = max(sequence, other.applied)
+			}
+		}
+		if agreeing >= v.majority() {
+			return candidate.Result, Reply{Sequence: sequence, Agreeing: agreeing, Asked: len(v.voters)}, true
+		}
+	}
+	return nil, Reply{}, false
+}
+
+// late returns the nodes whose version is lower than one that a correct node has, and that version. A wrong node may claim
+// any version, so one claim is not believed: of n nodes f may be wrong, those that did not answer first among them, and the
+// highest version but as many as may still be wrong is one that a correct node has, or less.
+func (q *reading) late(v *view) ([]*node, uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.answers) < v.majority() {
+		return nil, 0
+	}
+	versions := make([]uint64, len(q.answers))
+	for i := range q.answers {
+		versions[i] = q.answers[i].answer.Version
+	}
+	slices.Sort(versions)
+	slices.Reverse(versions)
+	tolerated := len(v.voters) - v.majority()
+	doubtful := max(0, tolerated-(len(v.voters)-len(q.answers)))
+	version := versions[min(doubtful, len(versions)-1)]
+	var late []*node
+	for i := range q.answers {
+		if q.answers[i].answer.Version < version {
+			late = append(late, q.answers[i].node)
+		}
+	}
+	return late, version
+}
+
+// meet asks late nodes again, each in a request of its own, so that a claim that never comes true holds up nobody else.
+func (r *reader) meet(ctx context.Context, late []*node, q *reading, version uint64) {
+	for _, n := range late {
+		select {
+		case r.meets <- struct{}{}:
+		default:
+			continue
+		}
+		started := r.start(func(lanes context.Context) {
+			defer func() { <-r.meets }()
+			ctx, cancel := context.WithTimeout(ctx, meetTimeout)
+			defer cancel()
+			stop := context.AfterFunc(lanes, cancel)
+			defer stop()
+			query := q.query
+			query.Log = false
+			reply, err := n.replica.Query(ctx, dems.QueryBatch{MinIndex: version, Queries: []dems.Query{query}})
+			if err == nil && len(reply.Answers) == 1 {
+				q.answer(n, reply.Applied, reply.Answers[0])
+			}
+		})
+		if !started {
+			<-r.meets
+		}
+	}
+}
+
+// start runs a goroutine that ends with the reader; false when the reader has ended.
+func (r *reader) start(run func(ctx context.Context)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ctx == nil {
+		return false
+	}
+	ctx := r.ctx
+	r.group.Go(func() { run(ctx) })
+	return true
+}
+
+// lane is the way to one node: reads wait here while requests are on their way, and go together.
+type lane struct {
+	queue chan *reading
+}
+
+// enqueue adds a read to a node's lane. Where the lane is full the node is not asked.
+func (r *reader) enqueue(n *node, q *reading) {
+	r.mu.Lock()
+	l := r.lanes[n]
+	if l == nil {
+		l = &lane{queue: make(chan *reading, laneLimit)}
+		r.lanes[n] = l
+		if ctx := r.ctx; ctx != nil {
+			r.group.Go(func() { r.drive(ctx, n, l) })
+		}
+	}
+	r.mu.Unlock()
+	select {
+	case l.queue <- q:
+	default:
+		r.metrics.laneFull.Inc()
+	}
+}
+
+// drive sends what waits in a lane until the context ends.
+func (r *reader) drive(ctx context.Context, n *node, l *lane) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	requests := make(chan struct{}, laneRequests)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case requests <- struct{}{}:
+		}
+		readings := l.collect(ctx)
+		if readings == nil {
+			return
+		}
+		group.Go(func() {
+			defer func() { <-requests }()
+			r.ask(ctx, n, readings)
+		})
+	}
+}
+
+// collect waits for a read and returns all that wait then, up to one request, without those that are decided.
+func (l *lane) collect(ctx context.Context) []*reading {
+	var readings []*reading
+	add := func(q *reading) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if !q.decided {
+			readings = append(readings, q)
+		}
+	}
+	for len(readings) == 0 {
+		select {
+		case <-ctx.Done():
+			return nil
+		case q := <-l.queue:
+			add(q)
+		}
+	}
+	for len(readings) < dems.MaxQueries {
+		select {
+		case q := <-l.queue:
+			add(q)
+		default:
+			return readings
+		}
+	}
+	return readings
+}
+
+// ask asks a node for the answers to some reads. When that fails the node is asked again as long as a read is undecided.
+func (r *reader) ask(ctx context.Context, n *node, readings []*reading) {
+	batch := dems.QueryBatch{MinIndex: r.proposer.acknowledged.Load(), Queries: make([]dems.Query, len(readings))}
+	for i, q := range readings {
+		batch.Queries[i] = q.query
+	}
+	request, cancel := context.WithTimeout(ctx, laneTimeout)
+	defer cancel()
+	reply, err := n.replica.Query(request, batch)
+	if err == nil && len(reply.Answers) == len(readings) {
+		for i, q := range readings {
+			q.answer(n, reply.Applied, reply.Answers[i])
+		}
+		return
+	}
+	r.logger.Debug("query failed", "node", n.address, "error", err)
+	r.members.refresh()
+	if !pause(ctx, nil, 5*retryPause) {
+		return
+	}
+	for _, q := range readings {
+		q.mu.Lock()
+		decided := q.decided
+		q.mu.Unlock()
+		if !decided {
+			r.enqueue(n, q)
+		}
+	}
+}
