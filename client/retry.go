@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"dems"
+)
+
+// do asks front ends until one gives a final answer or the time is over. Every attempt is the same request under the same
+// key, so however many of them arrive, one takes effect.
+func (c *Client) do(ctx context.Context, r *request) (*response, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	var (
+		last      *Error
+		uncertain bool // whether any attempt so far may have applied the request
+	)
+	for round := 0; ; round++ {
+		worthIt := false // whether a further round can help
+		pause := c.backoff(round)
+		all := c.endpoints.round()
+		for _, endpoint := range all {
+			if ctx.Err() != nil {
+				return nil, giveUp(ctx, r, last, uncertain)
+			}
+			answer, failed := c.attemptFor(ctx, endpoint, r, len(all) > 1)
+			if failed == nil {
+				c.endpoints.answered(endpoint)
+				return answer, nil
+			}
+			last, uncertain = failed.err, uncertain || failed.uncertain
+			if failed.again == never {
+				c.endpoints.answered(endpoint)
+				last.Key = r.key
+				return nil, last
+			}
+			worthIt = worthIt || failed.again == later
+			pause = max(pause, last.RetryAfter)
+			c.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no answer yet, asking again",
+				slog.String("endpoint", endpoint), slog.String("error", last.Error()))
+		}
+		if !worthIt || !wait(ctx, pause) {
+			return nil, giveUp(ctx, r, last, uncertain)
+		}
+	}
+}
+
+// attemptFor is attempt, cut short where other front ends can be asked as well.
+func (c *Client) attemptFor(ctx context.Context, endpoint string, r *request, others bool) (*response, *failure) {
+	if others {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.config.AttemptTimeout)
+		defer cancel()
+	}
+	return c.attempt(ctx, endpoint, r)
+}
+
+// backoff returns the pause after a round: it doubles with each, up to a limit, and is shortened at random by up to a half
+// so that many clients do not come back at once.
+func (c *Client) backoff(round int) time.Duration {
+	pause := c.config.MinBackoff << min(round, 16)
+	pause = max(min(pause, c.config.MaxBackoff), 1)
+	return pause - rand.N(pause/2+1)
+}
+
+// wait pauses. It returns false, at once, where the context would end before the pause does.
+func wait(ctx context.Context, pause time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		return false
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// giveUp says what is known after the last attempt: where one attempt may have applied the request, a later one that
+// certainly did not changes nothing about that.
+func giveUp(ctx context.Context, r *request, last *Error, uncertain bool) *Error {
+	if last == nil {
+		last = &Error{
+			Code:   dems.Unavailable,
+			Detail: "The operation was stopped before it was sent; send it again.",
+			Err:    context.Cause(ctx),
+		}
+	}
+	last.Key = r.key
+	if !r.mutates || !uncertain {
+		return last
+	}
+	switch last.Code {
+	case dems.Indeterminate, dems.NoMajority, dems.Internal:
+		return last
+	}
+	return &Error{
+		Code:     dems.Indeterminate,
+		Detail:   "No definite answer came in time and the operation may have been applied; ask again with the same idempotency key to learn the outcome.",
+		Key:      r.key,
+		Endpoint: last.Endpoint,
+		Err:      last,
+	}
+}
