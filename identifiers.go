@@ -267,6 +267,11 @@ type EventKey struct {
 // String returns type/ID, for example seminar/TORM100519.
 func (k EventKey) String() string { return k.Type.String() + "/" + k.ID.String() }
 
+// AppendText appends type/ID of a well-formed EventKey to dst.
+func (k EventKey) AppendText(dst []byte) []byte {
+	return k.ID.AppendText(append(append(dst, k.Type.String()...), '/'))
+}
+
 // Compare orders events chronologically: date, slot, city, type.
 func (k EventKey) Compare(other EventKey) int { return cmp.Compare(k.Order(), other.Order()) }
 

@@ -1,6 +1,6 @@
 package dems
 
-import "fmt"
+import "strconv"
 
 // Outcome is what a successful operation did.
 type Outcome uint8
@@ -66,27 +66,42 @@ type Result struct {
 
 // Text returns one sentence for people: what happened, or what to do about a refusal. It depends on nothing but the
 // command and the result, so every node logs the same text.
-func (r *Result) Text(command *Command) string {
+func (r *Result) Text(command *Command) string { return string(r.AppendText(nil, command)) }
+
+// AppendText appends the sentence of Text to dst: ASCII letters, digits and punctuation that JSON does not escape.
+func (r *Result) AppendText(dst []byte, command *Command) []byte {
 	if r.Code != OK {
-		return r.Code.Advice()
+		return append(dst, r.Code.Advice()...)
 	}
 	switch command.Op {
 	case AddEvent:
-		return fmt.Sprintf("%s %s with capacity %d.", r.Event.Key, r.Outcome, r.Event.Capacity)
+		dst = append(r.Event.Key.AppendText(dst), ' ')
+		dst = append(append(dst, r.Outcome.String()...), " with capacity "...)
+		return append(strconv.AppendUint(dst, uint64(r.Event.Capacity), 10), '.')
 	case RemoveEvent:
-		return fmt.Sprintf("%s removed; %d bookings affected.", r.Event.Key, len(r.Affected))
+		dst = append(r.Event.Key.AppendText(dst), " removed; "...)
+		return append(strconv.AppendInt(dst, int64(len(r.Affected)), 10), " bookings affected."...)
 	case BookEvent:
-		return "Booked " + r.Booking.String() + " for " + r.Customer.String() + "."
+		return r.appendBooking(append(dst, "Booked "...))
 	case CancelEvent:
-		return "Cancelled " + r.Booking.String() + " for " + r.Customer.String() + "."
+		return r.appendBooking(append(dst, "Cancelled "...))
 	case SwapEvent:
-		return "Swapped " + r.Old.String() + " for " + r.Booking.String() + " for " + r.Customer.String() + "."
+		dst = r.Old.AppendText(append(dst, "Swapped "...))
+		return r.appendBooking(append(dst, " for "...))
 	case ListEventAvailability:
-		return fmt.Sprintf("%d events.", len(r.Events))
+		return append(strconv.AppendInt(dst, int64(len(r.Events)), 10), " events."...)
 	case GetBookingSchedule:
-		return fmt.Sprintf("%d bookings.", len(r.Bookings))
+		return append(strconv.AppendInt(dst, int64(len(r.Bookings)), 10), " bookings."...)
 	case GetEvent:
-		return fmt.Sprintf("%s: %d of %d seats available.", r.Event.Key, r.Event.Available(), r.Event.Capacity)
+		dst = append(r.Event.Key.AppendText(dst), ": "...)
+		dst = append(strconv.AppendUint(dst, uint64(r.Event.Available()), 10), " of "...)
+		return append(strconv.AppendUint(dst, uint64(r.Event.Capacity), 10), " seats available."...)
 	}
-	return ""
+	return dst
+}
+
+// appendBooking appends what was booked, and for whom.
+func (r *Result) appendBooking(dst []byte) []byte {
+	dst = append(r.Booking.AppendText(dst), " for "...)
+	return append(r.Customer.AppendText(dst), '.')
 }
