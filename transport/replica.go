@@ -2,53 +2,197 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"dems"
+	"dems/transport/rpc"
+
+	"connectrpc.com/connect"
 )
 
 // Replica is a client of one node. It connects when first used, connects again when the connection broke, and is safe for
-// concurrent use. Every error is a *dems.ReplicaError.
-type Replica struct{}
+// concurrent use. Calls return when their context ends and when the connection breaks. Every error is a
+// *dems.ReplicaError, but for those that a Votes callback returned.
+type Replica struct {
+	endpoint  *Endpoint
+	connector *connector
+	client    rpc.ReplicaClient
+}
 
 var _ Handler = (*Replica)(nil)
 
-var errReplica = &dems.ReplicaError{Kind: dems.NotApplied, Err: errTodo}
+func newReplica(endpoint *Endpoint, node dems.NodeID, address func() (string, error)) *Replica {
+	r := &Replica{endpoint: endpoint, connector: newConnector(endpoint, protocolRPC, node, address)}
+	r.client = rpc.NewReplicaClient(&requester{r.connector}, "https://"+serverName(node),
+		connect.WithReadMaxBytes(maxReplyBytes),
+		connect.WithAcceptCompression("gzip", nil, nil), // results are short-lived and the network is near
+	)
+	return r
+}
 
 // Close ends the connection; calls in flight and later ones fail.
-func (r *Replica) Close() error { return nil }
+func (r *Replica) Close() error {
+	r.connector.close()
+	return nil
+}
 
 // Propose implements Handler.
 func (r *Replica) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
-	return dems.BatchReply{}, errReplica
+	if len(entry) == 0 || len(entry) > dems.MaxEntryBytes {
+		return dems.BatchReply{}, badRequest("an entry has 1 to %d bytes, this one %d", dems.MaxEntryBytes, len(entry))
+	}
+	ctx, call, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.Propose(ctx, &rpc.ProposeRequest{Entry: entry})
+	if err != nil {
+		return dems.BatchReply{}, clientError(err)
+	}
+	return decodeBatchReply(call.node, reply)
 }
 
 // Query implements Handler.
 func (r *Replica) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error) {
-	return dems.QueryReply{}, errReplica
+	request, err := encodeQueryBatch(&batch)
+	if err != nil {
+		return dems.QueryReply{}, err
+	}
+	ctx, call, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.Query(ctx, request)
+	if err != nil {
+		return dems.QueryReply{}, clientError(err)
+	}
+	return decodeQueryReply(call.node, reply, len(batch.Queries))
 }
 
-// Votes implements Handler.
+// Votes implements Handler. It has no timeout of its own: a node that dies is noticed by Config.IdleTimeout.
 func (r *Replica) Votes(ctx context.Context, session uint64, send func([]dems.Vote) error) error {
-	return errReplica
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	call := new(call)
+	stream, err := r.client.Votes(context.WithValue(ctx, callKey{}, call), &rpc.VotesRequest{Session: session})
+	if err != nil {
+		return clientError(err)
+	}
+	defer stream.Close()
+	for stream.Receive() {
+		votes, err := decodeVotes(call.node, stream.Msg())
+		if err != nil {
+			return err
+		}
+		if len(votes) == 0 {
+			continue
+		}
+		if err := send(votes); err != nil {
+			return err
+		}
+	}
+	err = stream.Err()
+	if err == nil {
+		err = errors.New("the node ended the stream of votes")
+	}
+	return clientError(err)
 }
 
 // Results implements Handler.
 func (r *Replica) Results(ctx context.Context, session, batch uint64) (dems.BatchReply, error) {
-	return dems.BatchReply{}, errReplica
+	ctx, call, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.Results(ctx, &rpc.ResultsRequest{Session: session, Batch: batch})
+	if err != nil {
+		return dems.BatchReply{}, clientError(err)
+	}
+	return decodeBatchReply(call.node, reply)
 }
 
 // Status implements Handler.
 func (r *Replica) Status(ctx context.Context) (dems.NodeStatus, error) {
-	return dems.NodeStatus{}, errReplica
+	ctx, call, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.Status(ctx, &rpc.StatusRequest{})
+	if err != nil {
+		return dems.NodeStatus{}, clientError(err)
+	}
+	return decodeStatus(call.node, reply)
 }
 
 // ReadIndex implements Handler.
-func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) { return 0, errReplica }
+func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) {
+	ctx, _, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.ReadIndex(ctx, &rpc.ReadIndexRequest{})
+	if err != nil {
+		return 0, clientError(err)
+	}
+	return reply.Index, nil
+}
 
 // CityLog implements Handler.
 func (r *Replica) CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error) {
-	return dems.CityLogPage{}, errReplica
+	ctx, _, cancel := r.begin(ctx)
+	defer cancel()
+	reply, err := r.client.CityLog(ctx, &rpc.CityLogRequest{
+		City: city.String(), First: first, MaxBytes: uint32(min(max(maxBytes, 0), maxPageBytes)),
+	})
+	if err != nil {
+		return dems.CityLogPage{}, clientError(err)
+	}
+	return dems.CityLogPage{First: reply.First, Total: reply.Total, Records: reply.Records}, nil
 }
 
 // Transfer implements Handler.
-func (r *Replica) Transfer(ctx context.Context, to dems.NodeID) error { return errReplica }
+func (r *Replica) Transfer(ctx context.Context, to dems.NodeID) error {
+	ctx, _, cancel := r.begin(ctx)
+	defer cancel()
+	_, err := r.client.Transfer(ctx, &rpc.TransferRequest{To: string(to)})
+	if err != nil {
+		return clientError(err)
+	}
+	return nil
+}
+
+// call is what a request learns on its way.
+type call struct{ node dems.NodeID }
+
+type callKey struct{}
+
+// begin gives a call its deadline and the place where the request notes who answered.
+func (r *Replica) begin(ctx context.Context) (context.Context, *call, context.CancelFunc) {
+	cancel := context.CancelFunc(func() {})
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancel = context.WithTimeout(ctx, r.endpoint.config.CallTimeout)
+	}
+	call := new(call)
+	return context.WithValue(ctx, callKey{}, call), call, cancel
+}
+
+// clientError says what is known after a failed call: NotApplied where nothing was sent, what the node said where it
+// said something, and otherwise nothing.
+func clientError(err error) error {
+	if unsent, ok := errors.AsType[*notSentError](err); ok {
+		return &dems.ReplicaError{Kind: dems.NotApplied, Err: unsent.cause}
+	}
+	said, ok := errors.AsType[*connect.Error](err)
+	if !ok || !connect.IsWireError(err) {
+		return &dems.ReplicaError{Kind: dems.UnknownOutcome, Err: err}
+	}
+	for _, detail := range said.Details() {
+		if value, err := detail.Value(); err == nil {
+			if message, ok := value.(*rpc.ReplicaError); ok {
+				return decodeError(message, said.Message())
+			}
+		}
+	}
+	// Without the detail it was refused before it reached the handler, or it is not known what happened.
+	kind := dems.UnknownOutcome
+	switch said.Code() {
+	case connect.CodeInvalidArgument, connect.CodeResourceExhausted, connect.CodeUnimplemented:
+		kind = dems.BadRequest
+	}
+	return &dems.ReplicaError{Kind: kind, Err: errors.New(said.Message())}
+}
+
+func badRequest(format string, arguments ...any) error {
+	return &dems.ReplicaError{Kind: dems.BadRequest, Err: fmt.Errorf(format, arguments...)}
+}

@@ -1,0 +1,174 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"dems"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+var errClosed = errors.New("closed")
+
+// notSentError is why a request certainly did not leave this process.
+type notSentError struct{ cause error }
+
+func (e *notSentError) Error() string { return e.cause.Error() }
+func (e *notSentError) Unwrap() error { return e.cause }
+
+// connection is a dialled connection to a node that has shown its certificate.
+type connection struct {
+	quic *quic.Conn
+	node dems.NodeID       // from the certificate
+	http *http3.ClientConn // RPC only
+}
+
+// connector holds one connection to one node for one protocol: it dials when a connection is asked for and there is none
+// that lives. However many ask, one dial is under way at a time.
+type connector struct {
+	endpoint *Endpoint
+	protocol string
+	node     dems.NodeID // "" = any node
+	address  func() (string, error)
+	ctx      context.Context // ends with close
+	cancel   context.CancelFunc
+
+	mutex   sync.Mutex
+	current *connection
+	dialing *dialing
+}
+
+// dialing is a dial under way. The result may be read once done is closed.
+type dialing struct {
+	done       chan struct{}
+	connection *connection
+	err        error
+}
+
+func newConnector(endpoint *Endpoint, protocol string, node dems.NodeID, address func() (string, error)) *connector {
+	c := &connector{endpoint: endpoint, protocol: protocol, node: node, address: address}
+	c.ctx, c.cancel = context.WithCancel(endpoint.ctx)
+	return c
+}
+
+// get returns a connection that lives as far as is known, dialling if need be. Errors are *notSentError.
+func (c *connector) get(ctx context.Context) (*connection, error) {
+	c.mutex.Lock()
+	if c.current != nil && c.current.quic.Context().Err() == nil {
+		defer c.mutex.Unlock()
+		return c.current, nil
+	}
+	attempt := c.dialing
+	if attempt == nil {
+		attempt = &dialing{done: make(chan struct{})}
+		if c.ctx.Err() != nil || !c.endpoint.start(func() { c.dial(attempt) }) {
+			c.mutex.Unlock()
+			return nil, &notSentError{errClosed}
+		}
+		c.dialing = attempt
+	}
+	c.mutex.Unlock()
+	select {
+	case <-attempt.done:
+		return attempt.connection, attempt.err
+	case <-ctx.Done():
+		return nil, &notSentError{fmt.Errorf("not yet connected: %w", ctx.Err())}
+	}
+}
+
+// discard forgets a connection that turned out to be of no use.
+func (c *connector) discard(broken *connection) {
+	c.mutex.Lock()
+	if c.current == broken {
+		c.current = nil
+	}
+	c.mutex.Unlock()
+	closeConnection(broken.quic)
+}
+
+// close ends the connection and lets none be made again.
+func (c *connector) close() {
+	c.cancel()
+	c.mutex.Lock()
+	current := c.current
+	c.current = nil
+	c.mutex.Unlock()
+	if current != nil {
+		closeConnection(current.quic)
+	}
+}
+
+func (c *connector) dial(attempt *dialing) {
+	connection, err := c.connect()
+	c.mutex.Lock()
+	c.dialing = nil
+	if err == nil && c.ctx.Err() != nil {
+		err = errClosed
+		defer closeConnection(connection.quic)
+	}
+	if err == nil {
+		c.current, attempt.connection = connection, connection
+	} else {
+		attempt.err = &notSentError{err}
+	}
+	c.mutex.Unlock()
+	close(attempt.done)
+}
+
+// connect dials and waits until the node has accepted this server's certificate.
+func (c *connector) connect() (*connection, error) {
+	config := &c.endpoint.config
+	ctx, cancel := context.WithTimeout(c.ctx, config.DialTimeout)
+	defer cancel()
+	address, err := c.address()
+	if err != nil {
+		return nil, err
+	}
+	remote, err := resolveAddress(ctx, config.PacketConn, address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	dialled, err := c.endpoint.transport.Dial(ctx, remote, config.Credentials.clientTLS(c.protocol, c.node), config.quicConfig(true))
+	if err != nil {
+		if errors.Is(err, quic.ErrTransportClosed) {
+			c.endpoint.fail(err)
+		}
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	if !c.endpoint.track(dialled) {
+		closeConnection(dialled)
+		return nil, errClosed
+	}
+	connection := &connection{quic: dialled}
+	if err := c.confirm(ctx, connection); err != nil {
+		closeConnection(dialled)
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	return connection, nil
+}
+
+// confirm learns who the node is, and for RPC waits for its first frame: with TLS 1.3 the dialling side is done before the
+// other side has looked at its certificate.
+func (c *connector) confirm(ctx context.Context, connection *connection) error {
+	_, name, err := identity(connection.quic.ConnectionState().TLS.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	connection.node = dems.NodeID(name)
+	if c.protocol != protocolRPC {
+		return nil
+	}
+	connection.http = c.endpoint.clients.NewClientConn(connection.quic)
+	select {
+	case <-connection.http.ReceivedSettings():
+		return nil
+	case <-connection.quic.Context().Done():
+		return context.Cause(connection.quic.Context())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,105 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+)
+
+// socketBuffer is how large the socket's buffers should be, in bytes: what arrives while this process does not run is
+// lost beyond it, and lost packets cost latency.
+const socketBuffer = 7 << 20
+
+var warnSmallBuffer sync.Once
+
+// prepareSocket enlarges the socket's buffers as far as the system lets it, and says so once where it does not. quic-go
+// tries the same and would print a warning of its own to the standard logger; its documented switch turns that off.
+func prepareSocket(socket net.PacketConn, logger *slog.Logger) {
+	if _, set := os.LookupEnv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"); !set {
+		os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	}
+	udp, ok := socket.(*net.UDPConn)
+	if !ok {
+		return
+	}
+	udp.SetReadBuffer(socketBuffer)
+	udp.SetWriteBuffer(socketBuffer)
+	size, known := enlargeReadBuffer(udp, socketBuffer)
+	if known && size < socketBuffer {
+		warnSmallBuffer.Do(func() {
+			logger.Warn("the UDP receive buffer is small, so bursts may lose packets and cost latency; to enlarge it: sysctl -w net.core.rmem_max="+
+				strconv.Itoa(socketBuffer)+" net.core.wmem_max="+strconv.Itoa(socketBuffer),
+				slog.Int("bytes", size), slog.Int("wanted", socketBuffer))
+		})
+	}
+}
+
+// addressResolver is what a PacketConn that is no UDP socket has to turn addresses into its own.
+type addressResolver interface {
+	ResolveAddr(address string) (net.Addr, error)
+}
+
+// resolveAddress turns HOST:PORT into an address of the socket's kind. IPv4 is preferred where a name has both.
+func resolveAddress(ctx context.Context, socket net.PacketConn, address string) (net.Addr, error) {
+	if resolver, ok := socket.(addressResolver); ok {
+		return resolver.ResolveAddr(address)
+	}
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: a port is a number from 0 to 65535", address)
+	}
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("address %q: the host has no IP address", address)
+	}
+	chosen := found[0].Unmap()
+	for _, ip := range found {
+		if ip = ip.Unmap(); ip.Is4() {
+			chosen = ip
+			break
+		}
+	}
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(chosen, uint16(port))), nil
+}
+
+// loadResetKey reads the stateless-reset key, or makes it where the file is absent.
+func loadResetKey(path string) (*quic.StatelessResetKey, error) {
+	key := new(quic.StatelessResetKey)
+	rand.Read(key[:]) // never fails
+	if path == "" {
+		return key, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := writeNew(path, 0o600, key[:]); err != nil {
+			return nil, fmt.Errorf("make the stateless-reset key: %w", err)
+		}
+		return key, syncDirectory(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the stateless-reset key: %w", err)
+	}
+	if len(data) != len(key) {
+		return nil, fmt.Errorf("the stateless-reset key %s has %d bytes, not %d: remove it, a new one is made", path, len(data), len(key))
+	}
+	copy(key[:], data)
+	return key, nil
+}
