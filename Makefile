@@ -1,0 +1,57 @@
+# What people type. `make` alone prints this list.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME := 10s
+# More flags for go test, for example TESTFLAGS=-v.
+TESTFLAGS :=
+
+.PHONY: help
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/demsd and bin/demsctl
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
+
+.PHONY: lint
+lint: ## formatting, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+# The tests of real processes measure time, so they get the machine for themselves, after everything else.
+.PHONY: test
+test: lint ## lint, every test with the race detector, then the tests of real processes
+	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
+	go test -timeout 8m $(TESTFLAGS) ./test
+
+.PHONY: race
+race: ## the tests with the race detector, without lint and without real processes
+	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
+
+.PHONY: fuzz-short
+fuzz-short: ## every fuzz target for FUZZTIME (default 10s)
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## every benchmark
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: compare
+compare: ## the same bookings in a three-node etcd, see test/compare/README.md
+	cd test/compare && go run .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+	go clean -testcache
