@@ -393,6 +393,9 @@ func (d *Decoder) Finish() error {
 	return d.err
 }
 
+// Err returns the first error so far.
+func (d *Decoder) Err() error { return d.err }
+
 // Rest returns how many bytes are left.
 func (d *Decoder) Rest() int { return len(d.data) }
 
