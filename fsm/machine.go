@@ -2,84 +2,133 @@ package fsm
 
 import (
 	"errors"
-	"io"
+	"fmt"
+	"slices"
 
 	"dems"
+
+	"github.com/tidwall/btree"
 )
 
-// Machine is the replicated state. The caller excludes Apply and Snapshot from everything else; all other methods only
-// read and may run concurrently with each other.
+// Machine is the replicated state. The caller excludes Apply and Snapshot from everything else (a sync.RWMutex does);
+// all other methods only read and may run concurrently with each other.
 type Machine struct {
-	cities dems.Cities
+	cities       dems.Cities
+	index        uint64                       // last applied entry; during Apply, the one being applied
+	clock        uint64                       // log time in Unix milliseconds: the largest time of any command so far
+	lastBooking  uint64                       // number of the youngest booking; the numbers give the booking order
+	states       []cityState                  // one for each of the cities, in their order
+	customers    btree.Map[uint64, *customer] // by UserID.Order
+	typeVersions [typeCount]uint64            // index of the last entry that touched any event of the type
+	registry     registry
+	sessions     sessionTable
+	keys         keyTable
+	common       sum    // digest of what belongs to no city: registry, sessions, keys
+	generation   uint64 // counts snapshots: what is of an older generation is shared with one
+	failure      error  // the first broken invariant; the machine accepts nothing after it
+	scratch      scratch
 }
 
-// Applied is what one entry did.
+// typeCount is the length of arrays indexed by event type; element 0 is unused.
+const typeCount = len(dems.EventTypes) + 1
+
+// Applied is what one entry did. It belongs to the caller, who must not change Results: the machine keeps them.
 type Applied struct {
 	Kind           dems.EntryKind
-	Session, Batch uint64
-	Results        []byte
-	ResultDigest   dems.Digest
-	StateDigest    dems.Digest
-	Records        []Record
-	Refused        string
+	Session, Batch uint64      // BatchEntry only
+	Results        []byte      // BatchEntry only: dems.AppendResults of its results, in the order of its commands
+	ResultDigest   dems.Digest // dems.DigestOf(Results)
+	StateDigest    dems.Digest // of the whole state after the entry
+	Records        []Record    // city log records that the entry produced, in order
+	Refused        string      // registrations only: why it was refused; "" is accepted
 }
 
 // Record is one line of a city log.
 type Record struct {
 	City   dems.City
-	Number uint64
-	Line   []byte
+	Number uint64 // counts the city's ordered records from 0
+	Line   []byte // a JSON object and a line feed
 }
 
-// Snapshot is the state at one index.
-type Snapshot struct {
-	machine *Machine
+// New returns the state before the first entry. The cities are part of it: all nodes of a cluster must have the same.
+func New(cities dems.Cities) *Machine {
+	m := &Machine{cities: slices.Clone(cities), states: make([]cityState, len(cities))}
+	for i := range m.states {
+		m.states[i].city = cities[i].City
+		m.states[i].seal()
+	}
+	m.keys.init()
+	return m
 }
 
-var errSkeleton = errors.New("fsm: not built yet")
+// ErrOutOfOrder is the cause when Apply is given an index that is not above the last one.
+var ErrOutOfOrder = errors.New("entry out of order")
 
-func New(cities dems.Cities) *Machine { return &Machine{cities: cities} }
+// ErrInvariant is the cause when Apply or CheckInvariants finds the state contradicting itself.
+var ErrInvariant = errors.New("invariant broken")
 
-func (m *Machine) Apply(index uint64, data []byte) (Applied, error) { return Applied{}, errSkeleton }
-
-func (m *Machine) Query(q *dems.Query) dems.Answer { return dems.Answer{} }
-
-func (m *Machine) Batch(session, number uint64) (index uint64, results []byte, resultDigest dems.Digest, ok bool) {
-	return 0, nil, dems.Digest{}, false
+// Apply decodes and applies one log entry, as dems.AppendEntry encodes it. Entries must come in increasing index. An
+// error means that the entry cannot be decoded or that an invariant broke: the node must stop, and the state is
+// undefined. A refused command is no error but a result.
+//
+// A batch that was applied before, and is still remembered, gives its stored results again and has no effect; one whose
+// session is unknown, or that is older than what its session remembers, gives zero results and has no effect.
+func (m *Machine) Apply(index uint64, data []byte) (Applied, error) {
+	if m.failure != nil {
+		return Applied{}, m.failure
+	}
+	if index <= m.index {
+		return Applied{}, fmt.Errorf("index %d after %d: %w", index, m.index, ErrOutOfOrder)
+	}
+	entry, err := dems.DecodeEntry(data)
+	if err != nil {
+		return Applied{}, fmt.Errorf("index %d: %w", index, err)
+	}
+	m.index = index
+	applied := Applied{Kind: entry.Kind}
+	if entry.Kind == dems.BatchEntry {
+		m.applyBatch(&entry.Batch, &applied)
+	} else {
+		applied.Refused = m.register(entry.Kind, &entry.Registration)
+	}
+	if m.failure != nil {
+		return Applied{}, m.failure
+	}
+	for i := range m.states {
+		if m.states[i].changed {
+			m.states[i].seal()
+		}
+	}
+	applied.StateDigest = m.Digest()
+	return applied, nil
 }
 
-func (m *Machine) Index() uint64 { return 0 }
+// fail notes a broken invariant. The entry goes on to its end, which keeps the rules free of impossible cases; Apply
+// then returns the error instead of results.
+func (m *Machine) fail(format string, arguments ...any) {
+	if m.failure == nil {
+		m.failure = fmt.Errorf("index %d: %w: %s", m.index, ErrInvariant, fmt.Sprintf(format, arguments...))
+	}
+}
 
-func (m *Machine) Digest() dems.Digest { return dems.Digest{} }
+// Index returns the index of the last applied entry, 0 before the first.
+func (m *Machine) Index() uint64 { return m.index }
 
-func (m *Machine) CityDigest(city dems.City) dems.Digest { return dems.Digest{} }
+// Cities returns the cities. The caller must not change them.
+func (m *Machine) Cities() dems.Cities { return m.cities }
 
+// CityLog returns how many ordered records a city's log has, and the chain digest over them; zero for no city of ours.
 func (m *Machine) CityLog(city dems.City) (records uint64, chain dems.Digest) {
+	if state := m.state(city); state != nil {
+		return state.records, state.chain
+	}
 	return 0, dems.Digest{}
 }
 
-func ChainRecord(chain dems.Digest, line []byte) dems.Digest { return dems.Digest{} }
-
-func (m *Machine) Registry() dems.Registry { return dems.Registry{Cities: m.cities} }
-
-func (m *Machine) Cities() dems.Cities { return m.cities }
-
-func (m *Machine) Recompute() dems.Digest { return dems.Digest{} }
-
-func (m *Machine) CheckInvariants() error { return errSkeleton }
-
-func (m *Machine) Snapshot() *Snapshot { return &Snapshot{m} }
-
-func (s *Snapshot) WriteTo(w io.Writer) (int64, error) { return 0, errSkeleton }
-
-func (s *Snapshot) Index() uint64 { return s.machine.Index() }
-
-func (s *Snapshot) Digest() dems.Digest { return s.machine.Digest() }
-
-func (s *Snapshot) CityLog(city dems.City) (uint64, dems.Digest) { return s.machine.CityLog(city) }
-
-func (s *Snapshot) Recompute() dems.Digest { return s.machine.Recompute() }
-
-func Restore(r io.Reader, cities dems.Cities) (*Machine, error) { return nil, errSkeleton }
-
-func AppendRecord(dst []byte, command *dems.Command, result *dems.Result) []byte { return dst }
+// state returns the state of a city, or nil if there is no such city.
+func (m *Machine) state(city dems.City) *cityState {
+	if i := m.cities.Index(city); i >= 0 {
+		return &m.states[i]
+	}
+	return nil
+}
