@@ -37,7 +37,7 @@ func (c *Client) ClusterStatus(ctx context.Context) (*ClusterView, error) {
 }
 
 // TransferLeadership hands leadership over to a node; "" is any other than the leader.
-func (c *Client) TransferLeadership(ctx context.Context, to dems.NodeID) (*Reply, error) {
+func (c *Client) TransferLeadership(ctx context.Context, to dems.NodeID) (*Transferred, error) {
 	body, err := json.Marshal(struct {
 		To dems.NodeID `json:"to,omitempty"`
 	}{to})
@@ -45,11 +45,11 @@ func (c *Client) TransferLeadership(ctx context.Context, to dems.NodeID) (*Reply
 		return nil, &Error{Code: dems.MalformedRequest, Detail: "The node cannot be named.", Err: err}
 	}
 	r := &request{method: http.MethodPost, path: "/v1/cluster/leader", accept: jsonType, body: body, mutates: true}
-	reply := new(Reply)
-	if err := c.fetch(ctx, r, reply); err != nil {
+	transferred := new(Transferred)
+	if err := c.fetch(ctx, r, transferred); err != nil {
 		return nil, err
 	}
-	return reply, nil
+	return transferred, nil
 }
 
 // CityLog returns the records of a city's log from record number from on, as many as the front end gives at once: the

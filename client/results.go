@@ -152,6 +152,12 @@ type ClusterView struct {
 	Nodes  []NodeView  `json:"nodes"`
 }
 
+// Transferred is the result of TransferLeadership.
+type Transferred struct {
+	Reply
+	Leader dems.NodeID `json:"leader"` // the new one; "" where it is not known yet
+}
+
 // NodeView is what a front end knows of one node.
 type NodeView struct {
 	ID          dems.NodeID   `json:"id"`

@@ -23,7 +23,7 @@ const (
 	statusCompleted  = "completed"   // done
 	statusFailed     = "failed"      // refused, or certainly not applied; the response says why
 	statusUnknown    = "unknown"     // a response came, but it may have been applied or not
-	statusNoResponse = "no response" // none came; it may have been applied or not
+	statusNoResponse = "no response" // none came; the code says whether it may have been applied
 )
 
 // UserLog is a folder with a text file for each user, TORM2345.log, that tells what the user asked for and what came

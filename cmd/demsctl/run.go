@@ -94,6 +94,12 @@ Exit status: 0 done; 1 the system refused it; 2 wrong usage, or the user log or 
 	root.AddCommand(p.operations()...)
 	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.logCommand(), p.shellCommand(), p.benchCommand(),
 		p.versionCommand(), p.completionCommand())
+	root.InitDefaultHelpCmd()
+	for _, command := range root.Commands() {
+		if command.Name() == "help" {
+			command.Example = "  demsctl help event add"
+		}
+	}
 	return root
 }
 
@@ -144,28 +150,19 @@ func (p *program) fromEnvironment(command *cobra.Command) error {
 	return nil
 }
 
-// connect returns a client for the user of this invocation, who may be nobody. Operations of users are recorded in the
-// user log.
+// connect returns a client for the user of this invocation, who may be nobody.
 func (p *program) connect() (*client.Client, error) {
 	if p.shared != nil {
 		return p.shared, nil
 	}
-	config := client.DefaultConfig()
-	config.Endpoints = p.endpoints
-	config.Timeout = p.timeout
-	config.Token, _ = p.lookup("DEMS_TOKEN")
-	config.Logger = p.logger()
-	if p.user != "" {
-		user, ok := dems.ParseUserID(p.user)
-		if !ok {
-			return nil, refuse(dems.InvalidUserID, "")
-		}
-		config.User = user
+	config, err := p.clientConfig()
+	if err != nil {
+		return nil, err
 	}
 	return client.New(config)
 }
 
-// connectUser returns a client for the user of this invocation, with the user log.
+// connectUser returns a client for the user of this invocation, who must be somebody, with the user log.
 func (p *program) connectUser() (*client.Client, error) {
 	if p.shared != nil {
 		return p.shared, nil
@@ -173,30 +170,37 @@ func (p *program) connectUser() (*client.Client, error) {
 	if p.user == "" {
 		return nil, refuse(dems.Unauthenticated, "Say who is asking: --user TORM2345, or DEMS_USER.")
 	}
-	user, ok := dems.ParseUserID(p.user)
-	if !ok {
-		return nil, refuse(dems.InvalidUserID, "")
+	config, err := p.clientConfig()
+	if err != nil {
+		return nil, err
 	}
 	folder := p.logDir
 	if folder == "" {
-		var err error
 		folder, err = client.DefaultLogFolder(func(name string) string { value, _ := p.lookup(name); return value })
 		if err != nil {
 			return nil, fmt.Errorf("%w; name one with --log-dir", err)
 		}
 	}
-	log, err := client.OpenUserLog(folder)
-	if err != nil {
+	if config.UserLog, err = client.OpenUserLog(folder); err != nil {
 		return nil, err
 	}
+	return client.New(config)
+}
+
+// clientConfig returns what the global flags say, without the user log.
+func (p *program) clientConfig() (client.Config, error) {
 	config := client.DefaultConfig()
 	config.Endpoints = p.endpoints
-	config.User = user
 	config.Timeout = p.timeout
 	config.Token, _ = p.lookup("DEMS_TOKEN")
-	config.UserLog = log
 	config.Logger = p.logger()
-	return client.New(config)
+	if p.user != "" {
+		var ok bool
+		if config.User, ok = dems.ParseUserID(p.user); !ok {
+			return config, refuse(dems.InvalidUserID, "")
+		}
+	}
+	return config, nil
 }
 
 // logger returns where the client tells about retries, which is for people who wait, and about records that are missing
@@ -211,6 +215,9 @@ func (p *program) logger() *slog.Logger {
 
 // complain tells on standard error what went wrong and what to do. With -o json a front end's answer is passed on as it is.
 func (p *program) complain(command *cobra.Command, err error) {
+	if _, told := errors.AsType[*lineError](err); told {
+		return
+	}
 	failed, ok := errors.AsType[*client.Error](err)
 	switch {
 	case ok && p.output == "json":
