@@ -10,18 +10,19 @@ import (
 // applyBatch applies a batch of an open session, unless it was applied before or is too old.
 func (m *Machine) applyBatch(b *dems.Batch, applied *Applied) {
 	applied.Session, applied.Batch = b.Session, b.Number
-	applied.Results = dems.AppendResults(nil, nil)
-	if s := m.sessions.find(b.Session); s != nil && !s.tooOld(b.Number) {
-		stored := s.batch(b.Number)
-		if stored == nil {
-			m.execute(b.Commands, applied)
-			applied.ResultDigest = dems.DigestOf(applied.Results)
-			m.storeBatch(s, b.Number, applied.Results, applied.ResultDigest)
-			return
-		}
-		if stored.results != nil {
-			applied.Results = stored.results
-		}
+	s := m.sessions.find(b.Session)
+	switch {
+	case s == nil || s.tooOld(b.Number):
+	case s.batch(b.Number) == nil:
+		m.execute(b.Commands, applied)
+		applied.ResultDigest = dems.DigestOf(applied.Results)
+		m.storeBatch(s, b.Number, applied.Results, applied.ResultDigest)
+		return
+	default:
+		applied.Results = s.batch(b.Number).results
+	}
+	if applied.Results == nil {
+		applied.Results = dems.AppendResults(nil, nil)
 	}
 	applied.ResultDigest = dems.DigestOf(applied.Results)
 }
@@ -29,6 +30,7 @@ func (m *Machine) applyBatch(b *dems.Batch, applied *Applied) {
 // execute executes the commands of a batch in their order.
 func (m *Machine) execute(commands []dems.Command, applied *Applied) {
 	results := binary.AppendUvarint(m.scratch.results[:0], uint64(len(commands)))
+	m.scratch.lines = make([]byte, 0, recordBytes*len(commands))
 	for i := range commands {
 		command, result := &commands[i], &m.scratch.result
 		*result = dems.Result{Sequence: m.index}
@@ -113,17 +115,17 @@ func (m *Machine) record(command *dems.Command, result *dems.Result) {
 
 // takeRecords returns the records of the entry, which share one piece of memory.
 func (m *Machine) takeRecords() []Record {
-	if len(m.scratch.spans) == 0 {
-		return nil
-	}
-	lines := bytes.Clone(m.scratch.lines)
-	records := make([]Record, len(m.scratch.spans))
-	for i, at := range m.scratch.spans {
+	lines, spans := m.scratch.lines, m.scratch.spans
+	m.scratch.lines, m.scratch.spans = nil, spans[:0]
+	records := make([]Record, len(spans))
+	for i, at := range spans {
 		records[i] = Record{City: at.city, Number: at.number, Line: lines[at.start:at.end:at.end]}
 	}
-	m.scratch.lines, m.scratch.spans = m.scratch.lines[:0], m.scratch.spans[:0]
 	return records
 }
+
+// recordBytes is how much memory is set aside for each record: it holds most.
+const recordBytes = 320
 
 // scratch is memory that one Apply leaves to the next. It is no part of the state.
 type scratch struct {
@@ -135,7 +137,7 @@ type scratch struct {
 // trim gives back what one unusually large entry needed.
 func (s *scratch) trim() {
 	const largest = 1 << 20
-	for _, buffer := range []*[]byte{&s.results, &s.lines, &s.key} {
+	for _, buffer := range []*[]byte{&s.results, &s.key} {
 		if cap(*buffer) > largest {
 			*buffer = nil
 		}

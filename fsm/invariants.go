@@ -130,7 +130,7 @@ func (m *Machine) checkKeys() error {
 	if err != nil {
 		return err
 	}
-	if count != m.keys.count || count != len(m.keys.places) || size != m.keys.bytes || count > dems.MaxKeys {
+	if count != m.keys.count || count != m.keys.index.count || size != m.keys.bytes || count > dems.MaxKeys {
 		return broken("%d idempotency keys of %d bytes, counted as %d of %d", count, size, m.keys.count, m.keys.bytes)
 	}
 	return nil

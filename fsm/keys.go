@@ -3,6 +3,7 @@ package fsm
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -28,10 +29,8 @@ type keyTable struct {
 	first  uint16 // number of chunks[0]; chunks are counted modulo 2^16, and there are far fewer
 	head   int    // offset of the oldest record in chunks[0]
 	count  int
-	bytes  int // of all records
-	// places finds a record by its name. It is no part of the state: it follows from the records, nothing runs through it,
-	// and snapshots do without.
-	places map[keyName]keyPlace
+	bytes  int       // of all records
+	index  *keyIndex // nil in snapshots
 }
 
 // keyPlace is where a record begins.
@@ -46,7 +45,7 @@ type keyRecord struct {
 	whole       []byte
 }
 
-func (t *keyTable) init() { t.places = make(map[keyName]keyPlace) }
+func (t *keyTable) init() { t.index = &keyIndex{seed: maphash.MakeSeed()} }
 
 func nameOfKey(user dems.UserID, key string) keyName {
 	var buffer [8 + dems.MaxKeyBytes]byte
@@ -87,12 +86,21 @@ func parseKeyRecord(data []byte) keyRecord {
 
 // find returns the record of a name.
 func (t *keyTable) find(name keyName) (keyRecord, bool) {
-	place, found := t.places[name]
-	if !found {
+	table, slot := t.findSlot(&name)
+	if slot < 0 {
 		return keyRecord{}, false
 	}
-	return parseKeyRecord(t.chunks[place.chunk-t.first][place.offset:]), true
+	return parseKeyRecord(t.at(table.slots[slot].place)), true
 }
+
+// findSlot returns the slot of a name in the index, or -1.
+func (t *keyTable) findSlot(name *keyName) (*keyIndexTable, int) {
+	table, tag := t.index.locate(name)
+	return table, table.find(tag, func(place keyPlace) bool { return keyName(t.at(place)) == *name })
+}
+
+// at returns the bytes from the beginning of a record on.
+func (t *keyTable) at(place keyPlace) []byte { return t.chunks[place.chunk-t.first][place.offset:] }
 
 // push appends a record whose name is not in the table. The record is copied.
 func (t *keyTable) push(record []byte) {
@@ -102,7 +110,8 @@ func (t *keyTable) push(record []byte) {
 		last++
 	}
 	chunk := t.chunks[last]
-	t.places[keyName(record)] = keyPlace{t.first + uint16(last), uint16(len(chunk))}
+	name := keyName(record)
+	t.index.add(&name, keyPlace{t.first + uint16(last), uint16(len(chunk))})
 	t.chunks[last] = append(chunk, record...)
 	t.count++
 	t.bytes += len(record)
@@ -114,7 +123,7 @@ func (t *keyTable) oldest() keyRecord { return parseKeyRecord(t.chunks[0][t.head
 // pop forgets the oldest record.
 func (t *keyTable) pop() {
 	record := t.oldest()
-	delete(t.places, record.name)
+	t.index.remove(t.findSlot(&record.name))
 	t.count--
 	t.bytes -= len(record.whole)
 	t.head += len(record.whole)
@@ -144,7 +153,7 @@ func (t *keyTable) each(visit func(keyRecord) bool) {
 // copy returns a table to read the records from, which later changes of this one do not touch. It finds nothing.
 func (t *keyTable) copy() keyTable {
 	copied := *t
-	copied.chunks, copied.places = slices.Clone(t.chunks), nil
+	copied.chunks, copied.index = slices.Clone(t.chunks), nil
 	return copied
 }
 

@@ -110,9 +110,30 @@ func appendEscaped(dst []byte, text string) []byte {
 	return dst
 }
 
-// appendTime appends a time in UTC to the millisecond, as 2026-11-22T11:35:37.123Z.
+// appendTime appends a time in UTC to the millisecond, as 2026-11-22T11:35:37.123Z. Years have four digits: the largest
+// time that a log entry carries is in 6429.
 func appendTime(dst []byte, t time.Time) []byte {
-	return t.UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	dst = append(dst, "0000-00-00T00:00:00.000Z"...)
+	text := dst[len(dst)-24:]
+	putDigits(text[0:4], year)
+	putDigits(text[5:7], int(month))
+	putDigits(text[8:10], day)
+	putDigits(text[11:13], hour)
+	putDigits(text[14:16], minute)
+	putDigits(text[17:19], second)
+	putDigits(text[20:23], t.Nanosecond()/1e6)
+	return dst
+}
+
+// putDigits fills digits with the last decimal digits of number.
+func putDigits(digits []byte, number int) {
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = byte('0' + number%10)
+		number /= 10
+	}
 }
 
 // isSyntax tells whether a code refuses a request for its syntax.
