@@ -41,6 +41,7 @@ var imports = map[string][]string{
 	"internal/structure":   {},
 	"internal/faultnet":    {},
 	"internal/conformance": {".", "fsm"},
+	"internal/onenode":     {".", "frontend", "fsm"},
 	"internal/cluster":     {everythingOfTheModule},
 }
 
