@@ -70,8 +70,8 @@ func (r *Replica) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryR
 func (r *Replica) Votes(ctx context.Context, session uint64, send func([]dems.Vote) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	call := new(call)
-	stream, err := r.client.Votes(context.WithValue(ctx, callKey{}, call), &rpc.VotesRequest{Session: session})
+	ctx, call := withCall(ctx)
+	stream, err := r.client.Votes(ctx, &rpc.VotesRequest{Session: session})
 	if err != nil {
 		return clientError(err)
 	}
@@ -152,19 +152,14 @@ func (r *Replica) Transfer(ctx context.Context, to dems.NodeID) error {
 	return nil
 }
 
-// call is what a request learns on its way.
-type call struct{ node dems.NodeID }
-
-type callKey struct{}
-
-// begin gives a call its deadline and the place where the request notes who answered.
+// begin gives a call its deadline and the place where the request notes what it learns.
 func (r *Replica) begin(ctx context.Context) (context.Context, *call, context.CancelFunc) {
 	cancel := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
 		ctx, cancel = context.WithTimeout(ctx, r.endpoint.config.CallTimeout)
 	}
-	call := new(call)
-	return context.WithValue(ctx, callKey{}, call), call, cancel
+	ctx, call := withCall(ctx)
+	return ctx, call, cancel
 }
 
 // clientError says what is known after a failed call: NotApplied where nothing was sent, what the node said where it

@@ -2,97 +2,51 @@ package transport
 
 import (
 	"context"
-	"io"
 	"net/http"
-	"sync"
+	"net/http/httptrace"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
+	"dems"
 )
 
-// requester sends HTTP/3 requests on a connector's connection. It implements connect.HTTPClient. http3's own round tripper
-// would do, but it hides whether anything was sent and starts two goroutines for each request.
+// requester sends HTTP/3 requests on a connector's connection. It implements connect.HTTPClient. http3's own cache of
+// connections would do but for two things: it does not tell who answers, and not whether anything was sent.
 type requester struct{ connector *connector }
 
-// Do sends one request and returns the response. A *notSentError means that nothing left this process.
-func (r *requester) Do(request *http.Request) (*http.Response, error) {
-	ctx := request.Context()
-	connection, stream, err := r.openStream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if call, ok := ctx.Value(callKey{}).(*call); ok {
-		call.node = connection.node
-	}
-	stop := context.AfterFunc(ctx, func() { cancelRequest(stream) })
-	response, err := roundTrip(request, stream)
-	if err != nil {
-		stop()
-		cancelRequest(stream)
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return nil, err
-	}
-	response.Request = request
-	response.Body = &responseBody{ReadCloser: response.Body, stop: stop}
-	return response, nil
+// call is what a request learns on its way.
+type call struct {
+	node dems.NodeID // who got it
+	sent bool        // whether the node may have seen it
 }
 
-// openStream opens a stream, on a new connection if the one at hand turns out to be dead.
-func (r *requester) openStream(ctx context.Context) (*connection, *http3.RequestStream, error) {
+type callKey struct{}
+
+// withCall returns a context under which a request notes what it learns.
+func withCall(ctx context.Context) (context.Context, *call) {
+	call := new(call)
+	ctx = context.WithValue(ctx, callKey{}, call)
+	// A node that has not got the whole header has not got a request.
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { call.sent = true }}), call
+}
+
+// Do sends one request and returns the response, on a new connection if the one at hand turns out to be dead. A
+// *notSentError means that the node did not get the request.
+func (r *requester) Do(request *http.Request) (*http.Response, error) {
+	ctx := request.Context()
+	call := ctx.Value(callKey{}).(*call)
 	for attempt := 0; ; attempt++ {
 		connection, err := r.connector.get(ctx)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		stream, err := connection.http.OpenRequestStream(ctx)
-		if err == nil {
-			return connection, stream, nil
+		call.node = connection.node
+		response, err := connection.http.RoundTrip(request)
+		if err == nil || call.sent {
+			return response, err
 		}
+		// The body has not been read yet either.
 		if ctx.Err() != nil || attempt > 0 {
-			return nil, nil, &notSentError{err}
+			return nil, &notSentError{err}
 		}
 		r.connector.discard(connection)
 	}
-}
-
-// roundTrip writes the whole request and then reads the response's header: no method of the service answers before it has
-// the request. A node that refuses a request stops reading it; its answer counts then.
-func roundTrip(request *http.Request, stream *http3.RequestStream) (*http.Response, error) {
-	header := *request
-	header.Body = nil
-	if err := stream.SendRequestHeader(&header); err != nil {
-		return nil, err
-	}
-	var writeErr error
-	if request.Body != nil {
-		_, writeErr = io.Copy(stream, request.Body)
-		request.Body.Close()
-	}
-	if writeErr == nil {
-		writeErr = stream.Close()
-	}
-	response, err := stream.ReadResponse()
-	if err != nil && writeErr != nil {
-		return nil, writeErr
-	}
-	return response, err
-}
-
-func cancelRequest(stream *http3.RequestStream) {
-	stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
-	stream.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
-}
-
-// responseBody ends the watch over the request's context when the response has been read.
-type responseBody struct {
-	io.ReadCloser
-	once sync.Once
-	stop func() bool
-}
-
-func (b *responseBody) Close() error {
-	b.once.Do(func() { b.stop() })
-	return b.ReadCloser.Close()
 }
