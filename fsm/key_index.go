@@ -1,14 +1,13 @@
 package fsm
 
-import "hash/maphash"
+import "github.com/zeebo/xxh3"
 
 // keyIndex finds the records of keys by their names: hash tables with open addressing, of which a name's hash chooses
 // one. A Go map would take three times the memory, and one table would stop the machine for long while it grows.
 //
-// It is no part of the state: it follows from the records, nothing runs through it, and snapshots do without. So its hash
-// may be seeded at random, like that of a Go map: who chooses keys cannot make them collide.
+// It is no part of the state: it follows from the records, nothing runs through it, and snapshots do without.
 type keyIndex struct {
-	seed   maphash.Seed
+	seed   uint64 // unknown to those who choose keys, so that they cannot make them collide here
 	count  int
 	tables [keyIndexTables]keyIndexTable
 }
@@ -29,7 +28,7 @@ type keySlot struct {
 
 // locate returns the table of a name, and its tag there.
 func (x *keyIndex) locate(name *keyName) (*keyIndexTable, uint32) {
-	sum := maphash.Bytes(x.seed, name[:])
+	sum := xxh3.HashSeed(name[:], x.seed)
 	return &x.tables[sum>>32*keyIndexTables>>32], max(1, uint32(sum))
 }
 

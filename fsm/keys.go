@@ -3,7 +3,6 @@ package fsm
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash/maphash"
 	"slices"
 	"time"
 
@@ -30,7 +29,7 @@ type keyTable struct {
 	head   int    // offset of the oldest record in chunks[0]
 	count  int
 	bytes  int       // of all records
-	index  *keyIndex // nil in snapshots
+	index  *keyIndex // nil before the first key, and in snapshots
 }
 
 // keyPlace is where a record begins.
@@ -44,8 +43,6 @@ type keyRecord struct {
 	result      []byte
 	whole       []byte
 }
-
-func (t *keyTable) init() { t.index = &keyIndex{seed: maphash.MakeSeed()} }
 
 func nameOfKey(user dems.UserID, key string) keyName {
 	var buffer [8 + dems.MaxKeyBytes]byte
@@ -86,6 +83,9 @@ func parseKeyRecord(data []byte) keyRecord {
 
 // find returns the record of a name.
 func (t *keyTable) find(name keyName) (keyRecord, bool) {
+	if t.index == nil {
+		return keyRecord{}, false
+	}
 	table, slot := t.findSlot(&name)
 	if slot < 0 {
 		return keyRecord{}, false
@@ -102,7 +102,18 @@ func (t *keyTable) findSlot(name *keyName) (*keyIndexTable, int) {
 // at returns the bytes from the beginning of a record on.
 func (t *keyTable) at(place keyPlace) []byte { return t.chunks[place.chunk-t.first][place.offset:] }
 
-// push appends a record whose name is not in the table. The record is copied.
+// prepare makes an index if there is none yet. The ID of a session seeds it: front ends draw them at random, and no
+// client is told.
+func (t *keyTable) prepare(open []session) {
+	if t.index == nil {
+		t.index = &keyIndex{}
+		if len(open) > 0 {
+			t.index.seed = open[0].id
+		}
+	}
+}
+
+// push appends a record whose name is not in the table, which is prepared. The record is copied.
 func (t *keyTable) push(record []byte) {
 	last := len(t.chunks) - 1
 	if last < 0 || len(t.chunks[last])+len(record) > cap(t.chunks[last]) {
@@ -171,6 +182,7 @@ func (t *keyTable) recompute() sum {
 // storeKey remembers the result of a request under its key, and forgets the oldest keys if there are too many.
 func (m *Machine) storeKey(name keyName, fingerprint uint64, result []byte) {
 	m.scratch.key = appendKeyRecord(m.scratch.key[:0], name, fingerprint, m.clock, result)
+	m.keys.prepare(m.sessions.open)
 	m.keys.push(m.scratch.key)
 	m.common.add(keyHash(m.scratch.key))
 	for m.keys.count > dems.MaxKeys || m.keys.bytes > maxStoredKeyBytes {

@@ -57,7 +57,6 @@ func New(cities dems.Cities) *Machine {
 		m.states[i].city = cities[i].City
 		m.states[i].seal()
 	}
-	m.keys.init()
 	return m
 }
 

@@ -147,6 +147,7 @@ func (in *snapshotReader) takeKey(d *dems.Decoder) error {
 	if err := inner.Finish(); err != nil {
 		return bad("the result of an idempotency key: %v", err)
 	}
+	m.keys.prepare(m.sessions.open)
 	m.keys.push(appendKeyRecord(nil, name, binary.LittleEndian.Uint64(fingerprintBytes), time, result))
 	return nil
 }

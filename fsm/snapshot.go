@@ -74,9 +74,9 @@ const (
 	cityBlock
 	eventBlock // events, each followed by its bookings
 	customerBlock
-	keyBlock
 	sessionBlock
 	batchBlock
+	keyBlock
 	nodeBlock
 	frontEndBlock
 	trailerKind
@@ -93,11 +93,11 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	out.writeHead(m)
 	out.writeEvents(m)
 	out.writeCustomers(m)
+	out.writeSessions(m)
 	m.keys.each(func(record keyRecord) bool {
 		out.record(keyBlock, func(dst []byte) []byte { return append(dst, record.whole...) })
 		return out.err == nil
 	})
-	out.writeSessions(m)
 	out.writeRegistry(m)
 	out.closeBlock()
 	digest := s.Digest()
