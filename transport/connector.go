@@ -14,12 +14,6 @@ import (
 
 var errClosed = errors.New("closed")
 
-// notSentError is why a request certainly did not leave this process.
-type notSentError struct{ cause error }
-
-func (e *notSentError) Error() string { return e.cause.Error() }
-func (e *notSentError) Unwrap() error { return e.cause }
-
 // connection is a dialled connection to a node that has shown its certificate.
 type connection struct {
 	quic *quic.Conn
@@ -55,7 +49,7 @@ func newConnector(endpoint *Endpoint, protocol string, node dems.NodeID, address
 	return c
 }
 
-// get returns a connection that lives as far as is known, dialling if need be. Errors are *notSentError.
+// get returns a connection that lives as far as is known, dialling if need be.
 func (c *connector) get(ctx context.Context) (*connection, error) {
 	c.mutex.Lock()
 	if c.current != nil && c.current.quic.Context().Err() == nil {
@@ -67,7 +61,7 @@ func (c *connector) get(ctx context.Context) (*connection, error) {
 		attempt = &dialing{done: make(chan struct{})}
 		if c.ctx.Err() != nil || !c.endpoint.start(func() { c.dial(attempt) }) {
 			c.mutex.Unlock()
-			return nil, &notSentError{errClosed}
+			return nil, errClosed
 		}
 		c.dialing = attempt
 	}
@@ -76,7 +70,7 @@ func (c *connector) get(ctx context.Context) (*connection, error) {
 	case <-attempt.done:
 		return attempt.connection, attempt.err
 	case <-ctx.Done():
-		return nil, &notSentError{fmt.Errorf("not yet connected: %w", ctx.Err())}
+		return nil, fmt.Errorf("not yet connected: %w", ctx.Err())
 	}
 }
 
@@ -113,7 +107,7 @@ func (c *connector) dial(attempt *dialing) {
 	if err == nil {
 		c.current, attempt.connection = connection, connection
 	} else {
-		attempt.err = &notSentError{err}
+		attempt.err = err
 	}
 	c.mutex.Unlock()
 	close(attempt.done)

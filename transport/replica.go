@@ -46,7 +46,7 @@ func (r *Replica) Propose(ctx context.Context, entry []byte) (dems.BatchReply, e
 	defer cancel()
 	reply, err := r.client.Propose(ctx, &rpc.ProposeRequest{Entry: entry})
 	if err != nil {
-		return dems.BatchReply{}, clientError(err)
+		return dems.BatchReply{}, clientError(call, err)
 	}
 	return decodeBatchReply(call.node, reply)
 }
@@ -61,7 +61,7 @@ func (r *Replica) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryR
 	defer cancel()
 	reply, err := r.client.Query(ctx, request)
 	if err != nil {
-		return dems.QueryReply{}, clientError(err)
+		return dems.QueryReply{}, clientError(call, err)
 	}
 	return decodeQueryReply(call.node, reply, len(batch.Queries))
 }
@@ -73,7 +73,7 @@ func (r *Replica) Votes(ctx context.Context, session uint64, send func([]dems.Vo
 	ctx, call := withCall(ctx)
 	stream, err := r.client.Votes(ctx, &rpc.VotesRequest{Session: session})
 	if err != nil {
-		return clientError(err)
+		return clientError(call, err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
@@ -92,7 +92,7 @@ func (r *Replica) Votes(ctx context.Context, session uint64, send func([]dems.Vo
 	if err == nil {
 		err = errors.New("the node ended the stream of votes")
 	}
-	return clientError(err)
+	return clientError(call, err)
 }
 
 // Results implements Handler.
@@ -101,7 +101,7 @@ func (r *Replica) Results(ctx context.Context, session, batch uint64) (dems.Batc
 	defer cancel()
 	reply, err := r.client.Results(ctx, &rpc.ResultsRequest{Session: session, Batch: batch})
 	if err != nil {
-		return dems.BatchReply{}, clientError(err)
+		return dems.BatchReply{}, clientError(call, err)
 	}
 	return decodeBatchReply(call.node, reply)
 }
@@ -112,42 +112,42 @@ func (r *Replica) Status(ctx context.Context) (dems.NodeStatus, error) {
 	defer cancel()
 	reply, err := r.client.Status(ctx, &rpc.StatusRequest{})
 	if err != nil {
-		return dems.NodeStatus{}, clientError(err)
+		return dems.NodeStatus{}, clientError(call, err)
 	}
 	return decodeStatus(call.node, reply)
 }
 
 // ReadIndex implements Handler.
 func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) {
-	ctx, _, cancel := r.begin(ctx)
+	ctx, call, cancel := r.begin(ctx)
 	defer cancel()
 	reply, err := r.client.ReadIndex(ctx, &rpc.ReadIndexRequest{})
 	if err != nil {
-		return 0, clientError(err)
+		return 0, clientError(call, err)
 	}
 	return reply.Index, nil
 }
 
 // CityLog implements Handler.
 func (r *Replica) CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error) {
-	ctx, _, cancel := r.begin(ctx)
+	ctx, call, cancel := r.begin(ctx)
 	defer cancel()
 	reply, err := r.client.CityLog(ctx, &rpc.CityLogRequest{
 		City: city.String(), First: first, MaxBytes: uint32(min(max(maxBytes, 0), maxPageBytes)),
 	})
 	if err != nil {
-		return dems.CityLogPage{}, clientError(err)
+		return dems.CityLogPage{}, clientError(call, err)
 	}
 	return dems.CityLogPage{First: reply.First, Total: reply.Total, Records: reply.Records}, nil
 }
 
 // Transfer implements Handler.
 func (r *Replica) Transfer(ctx context.Context, to dems.NodeID) error {
-	ctx, _, cancel := r.begin(ctx)
+	ctx, call, cancel := r.begin(ctx)
 	defer cancel()
 	_, err := r.client.Transfer(ctx, &rpc.TransferRequest{To: string(to)})
 	if err != nil {
-		return clientError(err)
+		return clientError(call, err)
 	}
 	return nil
 }
@@ -162,11 +162,11 @@ func (r *Replica) begin(ctx context.Context) (context.Context, *call, context.Ca
 	return ctx, call, cancel
 }
 
-// clientError says what is known after a failed call: NotApplied where nothing was sent, what the node said where it
-// said something, and otherwise nothing.
-func clientError(err error) error {
-	if unsent, ok := errors.AsType[*notSentError](err); ok {
-		return &dems.ReplicaError{Kind: dems.NotApplied, Err: unsent.cause}
+// clientError says what is known after a failed call: NotApplied where the node cannot have got it, what the node said where
+// it said something, and otherwise nothing.
+func clientError(call *call, err error) error {
+	if !call.sent {
+		return &dems.ReplicaError{Kind: dems.NotApplied, Err: err}
 	}
 	said, ok := errors.AsType[*connect.Error](err)
 	if !ok || !connect.IsWireError(err) {

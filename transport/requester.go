@@ -28,8 +28,7 @@ func withCall(ctx context.Context) (context.Context, *call) {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { call.sent = true }}), call
 }
 
-// Do sends one request and returns the response, on a new connection if the one at hand turns out to be dead. A
-// *notSentError means that the node did not get the request.
+// Do sends one request and returns the response, on a new connection if the one at hand turns out to be dead.
 func (r *requester) Do(request *http.Request) (*http.Response, error) {
 	ctx := request.Context()
 	call := ctx.Value(callKey{}).(*call)
@@ -45,7 +44,7 @@ func (r *requester) Do(request *http.Request) (*http.Response, error) {
 		}
 		// The body has not been read yet either.
 		if ctx.Err() != nil || attempt > 0 {
-			return nil, &notSentError{err}
+			return nil, err
 		}
 		r.connector.discard(connection)
 	}
