@@ -78,7 +78,7 @@ func (h *restHandler) dispatch(w http.ResponseWriter, x *exchange) error {
 	}
 	x.route, x.variables = h.routes[match.Route], match.Vars
 	if strings.HasPrefix(x.route.path, "/v1/") {
-		defer h.inFlight.Add(-1)
+		x.counted = true
 		if h.inFlight.Add(1) > int64(h.config.MaxInFlight) {
 			return &dems.Error{Code: dems.RateLimited}
 		}
@@ -122,8 +122,12 @@ func (h *restHandler) fail(x *exchange, err error) {
 	x.problem(failure.Code, failure.Detail, 0)
 }
 
-// finish writes the response, also after a panic, and counts it.
+// finish writes the response, also after a panic, and counts it. The request's place under MaxInFlight is free only then, so
+// that responses which nobody reads are bounded too.
 func (h *restHandler) finish(w http.ResponseWriter, x *exchange) {
+	if x.counted {
+		defer h.inFlight.Add(-1)
+	}
 	if cause := recover(); cause != nil {
 		if cause == http.ErrAbortHandler {
 			panic(cause)

@@ -33,6 +33,7 @@ type exchange struct {
 	request   *http.Request
 	start     time.Time
 	route     *route            // nil: none matched
+	counted   bool              // in restHandler.inFlight
 	variables map[string]string // of the path, still percent-encoded
 	by        string            // who asks, as the client wrote it; not checked
 	fields    [4]string         // of the body, by position in route.fields
