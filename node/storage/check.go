@@ -1,0 +1,144 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"dems"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// lockTimeout is how long a start waits for another process to let go of raft.db, for example one that is just ending.
+const lockTimeout = time.Second
+
+// Extent is what a Raft log holds.
+type Extent struct {
+	First, Last uint64 // indexes; 0 if the log is empty
+	// LastCommand is the index of the last entry after the newest snapshot that the state machine applies; 0 if none.
+	LastCommand uint64
+	// Configuration is the newest in the log after the snapshot, if ConfigurationIndex is not 0. It may be uncommitted.
+	Configuration      raft.Configuration
+	ConfigurationIndex uint64
+	Term               uint64
+	voted              bool
+}
+
+func boltOptions(readOnly bool) *bbolt.Options {
+	return &bbolt.Options{
+		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly,
+	}
+}
+
+// checkLog reads raft.db without changing it: its structure as a whole, and every entry after the one with index after,
+// which is what the node is going to apply. It comes before bbolt opens the file for writing, because that walks the
+// file's pages on another goroutine, where damage cannot be caught.
+func checkLog(ctx context.Context, path string, after uint64) (extent Extent, err error) {
+	// Damage in a mapped file shows as a panic of bbolt or as a memory fault.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = corrupt(path, cause)
+		}
+	}()
+	if made, err := checkStructure(path); err != nil || !made {
+		return Extent{}, err
+	}
+	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(true)})
+	if err != nil {
+		return Extent{}, openError(path, err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return readLog(ctx, store, path, after)
+}
+
+// openError tells what opening raft.db failed of.
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("data folder of %s: %w: stop that process first", path, ErrInUse)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
+		errors.Is(err, bolterrors.ErrVersionMismatch):
+		return corrupt(path, err)
+	}
+	return fmt.Errorf("open raft log %s: %w", path, err)
+}
+
+// checkStructure walks all pages and keys. It returns false for a file whose making was interrupted by a crash.
+func checkStructure(path string) (made bool, err error) {
+	db, err := bbolt.Open(path, 0o600, boltOptions(true))
+	if err != nil {
+		return false, openError(path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.View(func(tx *bbolt.Tx) error {
+		for _, name := range []string{"logs", "conf"} {
+			bucket := tx.Bucket([]byte(name))
+			if bucket == nil {
+				return nil
+			}
+			last, cursor := uint64(0), bucket.Cursor()
+			for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+				if name != "logs" {
+					continue
+				}
+				if len(key) != 8 || binary.BigEndian.Uint64(key) <= last {
+					return corrupt(path, "its indexes are out of order")
+				}
+				last = binary.BigEndian.Uint64(key)
+			}
+		}
+		made = true
+		return nil
+	})
+	return made, err
+}
+
+// readLog checks every entry after the one with index after.
+func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, after uint64) (Extent, error) {
+	var extent Extent
+	var err error
+	if extent.First, err = store.FirstIndex(); err != nil {
+		return Extent{}, corrupt(path, err)
+	}
+	if extent.Last, err = store.LastIndex(); err != nil {
+		return Extent{}, corrupt(path, err)
+	}
+	if extent.Term, err = store.GetUint64([]byte("CurrentTerm")); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return Extent{}, corrupt(path, err)
+	}
+	_, err = store.GetUint64([]byte("LastVoteTerm"))
+	extent.voted = err == nil
+	for index := max(extent.First, after+1); index <= extent.Last; index++ {
+		if err := ctx.Err(); err != nil {
+			return Extent{}, err
+		}
+		if extent.Last == 0 {
+			break
+		}
+		var entry raft.Log
+		if err := store.GetLog(index, &entry); err != nil {
+			return Extent{}, corruptAt(path, index, err)
+		}
+		if err := open(&entry, index); err != nil {
+			return Extent{}, corruptAt(path, index, err)
+		}
+		switch entry.Type {
+		case raft.LogCommand:
+			if _, err := dems.DecodeEntry(entry.Data); err != nil {
+				return Extent{}, corruptAt(path, index, err)
+			}
+			extent.LastCommand = index
+		case raft.LogConfiguration:
+			extent.Configuration, extent.ConfigurationIndex = raft.DecodeConfiguration(entry.Data), index
+		}
+	}
+	return extent, nil
+}
