@@ -11,12 +11,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"dems"
 	"dems/frontend"
 	"dems/transport"
 )
+
+// maxConnections is how many clients may be connected at once; one more waits to be accepted until another leaves. Each
+// costs about 20 KiB.
+const maxConnections = 16384
 
 type frontEndFlags struct {
 	id, listen, nodes, url, reply, pkiDir, pidDir string
@@ -154,6 +159,9 @@ func serveFrontEnd(ctx context.Context, flags frontEndFlags, nodes []string, end
 		return usageError{err}
 	}
 	rest := frontend.RESTConfig{Logger: logger, Registry: registry, Deadline: flags.deadline}
+	if err := rest.Validate(); err != nil {
+		return usageError{err}
+	}
 	server := frontend.NewServer(frontend.NewHandler(core, rest), rest)
 	logger.Info("front end", "url", flags.url, "nodes", flags.nodes, "reply", flags.reply)
 	// Clients first: the core runs until the last request in progress has its answer.
@@ -166,7 +174,7 @@ func serveFrontEnd(ctx context.Context, flags frontEndFlags, nodes []string, end
 		serving, stop := context.WithCancel(groupCtx)
 		defer stop()
 		defer context.AfterFunc(ctx, stop)()
-		return serveUntil(serving, server, listener, flags.deadline+time.Second)
+		return serveUntil(serving, server, netutil.LimitListener(listener, maxConnections), flags.deadline+time.Second)
 	})
 	return group.Wait()
 }
