@@ -78,9 +78,17 @@ func (c *Client) attempt(ctx context.Context, endpoint string, r *request) (*res
 		return nil, &failure{err: unreachable(endpoint, err), again: later, uncertain: connected.Load()}
 	}
 	defer answer.Body.Close()
-	body, err := readLimited(answer.Body, c.config.MaxResponseBytes)
+	body, err := io.ReadAll(io.LimitReader(answer.Body, c.config.MaxResponseBytes+1))
 	if err != nil {
 		return nil, &failure{err: unreachable(endpoint, err), again: later, uncertain: true}
+	}
+	if int64(len(body)) > c.config.MaxResponseBytes {
+		return nil, &failure{err: &Error{
+			Code:     dems.Internal,
+			Status:   answer.StatusCode,
+			Detail:   fmt.Sprintf("The answer has more than %d bytes, which is more than this client reads.", c.config.MaxResponseBytes),
+			Endpoint: endpoint,
+		}}
 	}
 	if failed := judge(endpoint, r, answer, body); failed != nil {
 		return nil, failed

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -179,13 +178,4 @@ func normalEndpoint(endpoint string) (string, error) {
 		return "", fmt.Errorf("endpoint %q: a front end's URL has no user, query or fragment", endpoint)
 	}
 	return strings.TrimRight(endpoint, "/"), nil
-}
-
-// readLimited reads all of a body of at most limit bytes.
-func readLimited(body io.Reader, limit int64) ([]byte, error) {
-	read, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err == nil && int64(len(read)) > limit {
-		err = fmt.Errorf("the answer has more than %d bytes", limit)
-	}
-	return read, err
 }

@@ -31,16 +31,19 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 				c.endpoints.answered(endpoint)
 				return answer, nil
 			}
-			last, uncertain = failed.err, uncertain || failed.uncertain
+			uncertain = uncertain || failed.uncertain
+			if last == nil || failed.err.Status != 0 || ctx.Err() == nil {
+				last = failed.err // an attempt that only ran out of time says less than an answer before it
+			}
 			if failed.again == never {
 				c.endpoints.answered(endpoint)
-				last.Key = r.key
-				return nil, last
+				failed.err.Key = r.key
+				return nil, failed.err
 			}
 			worthIt = worthIt || failed.again == later
-			pause = max(pause, last.RetryAfter)
-			c.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no answer yet, asking again",
-				slog.String("endpoint", endpoint), slog.String("error", last.Error()))
+			pause = max(pause, failed.err.RetryAfter)
+			c.config.Logger.LogAttrs(ctx, slog.LevelInfo, "no definite answer",
+				slog.String("endpoint", endpoint), slog.String("error", failed.err.Error()))
 		}
 		if !worthIt || !wait(ctx, pause) {
 			return nil, giveUp(ctx, r, last, uncertain)

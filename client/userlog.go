@@ -194,8 +194,19 @@ func (e *logEntry) write() error {
 	return nil
 }
 
-// endsInside tells whether the file ends inside a line: a full disk or a power failure cut the last write short.
+// endsInside tells whether the file ends inside a line: a full disk or a power failure cut the last write short. A line
+// that another client is just writing looks the same for some microseconds, hence the second looks.
 func (e *logEntry) endsInside() bool {
+	for range 10 {
+		if !e.lacksLineFeed() {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return e.lacksLineFeed()
+}
+
+func (e *logEntry) lacksLineFeed() bool {
 	size, err := e.file.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
 		return false // what cannot be sought, a pipe say, has no end

@@ -16,19 +16,20 @@ import (
 	"dems/fsm"
 )
 
-// session is that of the only front end session.
+// session is the one that all commands are proposed in: the first that is opened.
 const session = 1
 
 // Cluster is one state machine. It implements frontend.Cluster and is safe for concurrent use. Several front ends may
 // share it.
 type Cluster struct {
-	mu      sync.Mutex
-	machine *fsm.Machine
-	batches uint64
-	leader  dems.NodeID
-	records map[dems.City][][]byte
-	failing []dems.Code // what the next operations are answered with
-	applied int         // mutating commands that reached the state machine, replays included
+	mu       sync.Mutex
+	machine  *fsm.Machine
+	sessions uint64 // opened so far
+	batches  uint64
+	leader   dems.NodeID
+	records  map[dems.City][][]byte
+	failing  []dems.Code // what the next operations are answered with
+	applied  int         // mutating commands that reached the state machine, replays included
 }
 
 // NewCluster returns a cluster with the default cities and the nodes n1, n2 and n3 registered.
@@ -49,8 +50,9 @@ func NewCluster() (*Cluster, error) {
 
 // register puts a front end into the registry.
 func (c *Cluster) register(id, address string, when time.Time) error {
+	c.sessions++
 	_, err := c.apply(dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{
-		ID: id, Address: address, Version: "v1", Time: when, Session: session,
+		ID: id, Address: address, Version: "v1", Time: when, Session: c.sessions,
 	}})
 	return err
 }
