@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"dems"
-	"dems/frontend"
+	"dems/internal/onenode"
 )
 
 func TestMachine(t *testing.T) {
@@ -25,13 +24,16 @@ func TestMachine(t *testing.T) {
 
 // TestRESTOverMachine runs the cases through the real REST layer, with one bare machine instead of a cluster.
 func TestRESTOverMachine(t *testing.T) {
-	machine, err := NewMachine()
+	cluster, err := onenode.NewCluster()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(frontend.NewHandler(&lone{machine: machine}, frontend.RESTConfig{}))
-	defer server.Close()
-	target := REST{BaseURL: server.URL + "/", Client: server.Client()}
+	frontEnd, err := onenode.Start(cluster, "fe1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frontEnd.Close()
+	target := REST{BaseURL: frontEnd.URL + "/"}
 	Run(t, target)
 	expectNothingLeft(t, target)
 }
@@ -48,33 +50,6 @@ func expectNothingLeft(t *testing.T, target Target) {
 			t.Error(problem)
 		}
 	}
-}
-
-// lone makes a machine look like a cluster to the REST layer.
-type lone struct {
-	mutex   sync.Mutex
-	machine *Machine
-}
-
-func (l *lone) Cities() (dems.Cities, bool) { return dems.DefaultCities(), true }
-
-func (l *lone) Do(_ context.Context, command dems.Command) (frontend.Reply, error) {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	result, err := l.machine.Execute(command)
-	return frontend.Reply{Result: result, Sequence: result.Sequence, Agreeing: 1, Asked: 1}, err
-}
-
-func (l *lone) Read(ctx context.Context, command dems.Command) (frontend.Reply, error) {
-	return l.Do(ctx, command)
-}
-
-func (l *lone) Registry(context.Context) (dems.Registry, error) { return dems.Registry{}, nil }
-func (l *lone) Status(context.Context) frontend.ClusterStatus   { return frontend.ClusterStatus{} }
-func (l *lone) Transfer(context.Context, dems.NodeID) error     { return nil }
-func (l *lone) Checks(context.Context) []frontend.Check         { return nil }
-func (l *lone) CityLog(context.Context, dems.City, uint64) (dems.CityLogPage, error) {
-	return dems.CityLogPage{}, nil
 }
 
 // TestCases shows that the cases themselves are sound: named once, and every step wants something.

@@ -55,7 +55,7 @@ func (m *Machine) Do(_ context.Context, as string, operation Operation) (Answer,
 	}
 	m.time = m.time.Add(time.Second)
 	command.Time = m.time
-	result, err := m.Execute(command)
+	result, err := m.execute(command)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -63,8 +63,8 @@ func (m *Machine) Do(_ context.Context, as string, operation Operation) (Answer,
 	return Answer{Body: body, Replayed: result.Replayed}, err
 }
 
-// Execute has the machine do a command: in a batch of its own if it mutates, else as a query.
-func (m *Machine) Execute(command dems.Command) (dems.Result, error) {
+// execute has the machine do a command: in a batch of its own if it mutates, else as a query.
+func (m *Machine) execute(command dems.Command) (dems.Result, error) {
 	var encoded []byte
 	if command.Op.Mutates() {
 		m.batches++
