@@ -27,7 +27,7 @@ type Config struct {
 	// StatelessResetKeyFile holds the secret that lets this server, after a restart, tell its peers at once that their
 	// old connections are dead. It is created if absent. "" is a random key: peers then find out by idle timeout.
 	StatelessResetKeyFile string
-	// DialTimeout bounds connecting, handshake included; default 1 s.
+	// DialTimeout bounds connecting, handshake included; default 2 s.
 	DialTimeout time.Duration
 	// CallTimeout bounds calls whose context has no deadline, except Votes; default 10 s.
 	CallTimeout time.Duration
@@ -76,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, duration := range []struct {
 		value    *time.Duration
 		standard time.Duration
-	}{{&c.DialTimeout, time.Second}, {&c.CallTimeout, 10 * time.Second}, {&c.IdleTimeout, 2 * time.Second}} {
+	}{{&c.DialTimeout, 2 * time.Second}, {&c.CallTimeout, 10 * time.Second}, {&c.IdleTimeout, 2 * time.Second}} {
 		if *duration.value == 0 {
 			*duration.value = duration.standard
 		}

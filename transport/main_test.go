@@ -3,8 +3,11 @@ package transport
 import (
 	"context"
 	"net"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"dems"
 
@@ -69,7 +72,8 @@ func udp(t testing.TB, address string) net.PacketConn {
 	return socket
 }
 
-// start opens an endpoint that the test closes in the end. What the config does not say is: UDP, certificates of name.
+// start opens an endpoint that the test closes in the end. What the config does not say is: UDP, certificates of name, and
+// timeouts that a machine with much else to do does not reach.
 func start(t testing.TB, name string, config Config) *Endpoint {
 	t.Helper()
 	if config.Credentials == nil {
@@ -77,6 +81,12 @@ func start(t testing.TB, name string, config Config) *Endpoint {
 	}
 	if config.PacketConn == nil {
 		config.PacketConn = udp(t, "")
+	}
+	if config.DialTimeout == 0 {
+		config.DialTimeout = 30 * time.Second
+	}
+	if config.IdleTimeout == 0 {
+		config.IdleTimeout = 30 * time.Second
 	}
 	endpoint, err := Listen(config)
 	if err != nil {
@@ -143,3 +153,15 @@ func (s *stub) Transfer(ctx context.Context, to dems.NodeID) error { return s.tr
 func echo(_ context.Context, entry []byte) (dems.BatchReply, error) {
 	return dems.BatchReply{Results: entry}, nil
 }
+
+// newRawRequest makes an HTTP request that bypasses the client.
+func newRawRequest(ctx context.Context, method, path, contentType, body string) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "https://node.dems.internal"+path, strings.NewReader(body))
+	if err == nil && contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	return request, err
+}
+
+// byName is where nodes are in a lab.
+func byName(id dems.NodeID) (string, bool) { return string(id), true }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"errors"
 	"fmt"
 
 	"dems"
@@ -222,8 +221,8 @@ func encodeErrorKind(kind dems.ReplicaErrorKind) rpc.ErrorKind {
 }
 
 // decodeError makes the error that a node sent. A kind that this version does not know is UnknownOutcome.
-func decodeError(message *rpc.ReplicaError, text string) error {
-	decoded := &dems.ReplicaError{Kind: dems.UnknownOutcome}
+func decodeError(message *rpc.ReplicaError, cause error) error {
+	decoded := &dems.ReplicaError{Kind: dems.UnknownOutcome, Err: cause}
 	for _, pair := range errorKinds {
 		if pair.wire == message.GetKind() {
 			decoded.Kind = pair.kind
@@ -231,9 +230,6 @@ func decodeError(message *rpc.ReplicaError, text string) error {
 	}
 	if decoded.Kind == dems.NotLeader && dems.ValidName(message.GetLeader()) {
 		decoded.Leader = dems.NodeID(message.GetLeader())
-	}
-	if text != "" {
-		decoded.Err = errors.New(text)
 	}
 	return decoded
 }

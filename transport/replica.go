@@ -175,7 +175,7 @@ func clientError(call *call, err error) error {
 	for _, detail := range said.Details() {
 		if value, err := detail.Value(); err == nil {
 			if message, ok := value.(*rpc.ReplicaError); ok {
-				return decodeError(message, said.Message())
+				return decodeError(message, cause(said))
 			}
 		}
 	}
@@ -185,7 +185,18 @@ func clientError(call *call, err error) error {
 	case connect.CodeInvalidArgument, connect.CodeResourceExhausted, connect.CodeUnimplemented:
 		kind = dems.BadRequest
 	}
-	return &dems.ReplicaError{Kind: kind, Err: errors.New(said.Message())}
+	return &dems.ReplicaError{Kind: kind, Err: cause(said)}
+}
+
+// cause is what the node said, in a form that the caller recognises where the deadline passed at the node's end first.
+func cause(said *connect.Error) error {
+	switch {
+	case said.Code() == connect.CodeDeadlineExceeded:
+		return fmt.Errorf("at the node: %w", context.DeadlineExceeded)
+	case said.Message() == "":
+		return nil
+	}
+	return errors.New(said.Message())
 }
 
 func badRequest(format string, arguments ...any) error {

@@ -200,6 +200,9 @@ func serverError(err error) error {
 			code = connect.CodeInvalidArgument
 		}
 	}
+	if detail.Kind == rpc.ErrorKind_ERROR_KIND_UNKNOWN_OUTCOME && errors.Is(err, context.DeadlineExceeded) {
+		code = connect.CodeDeadlineExceeded
+	}
 	var text error
 	if err != nil {
 		text = errors.New(err.Error()) // a plain text: connect would look into the causes
