@@ -35,7 +35,7 @@ func (m *Machine) execute(commands []dems.Command, applied *Applied) {
 		command, result := &commands[i], &m.scratch.result
 		*result = dems.Result{Sequence: m.index}
 		m.clock = max(m.clock, milliseconds(command))
-		if len(results) > maxResultBytes {
+		if len(results) > m.limits.resultBytes {
 			result.Code = dems.Unavailable
 			results = dems.AppendResult(results, result)
 			continue

@@ -133,7 +133,7 @@ func (m *Machine) checkKeys() error {
 	if count > 0 && count != m.keys.index.count {
 		return broken("%d idempotency keys and %d in their index", count, m.keys.index.count)
 	}
-	if count != m.keys.count || size != m.keys.bytes || count > dems.MaxKeys {
+	if count != m.keys.count || size != m.keys.bytes || count > m.limits.keys {
 		return broken("%d idempotency keys of %d bytes, counted as %d of %d", count, size, m.keys.count, m.keys.bytes)
 	}
 	return nil

@@ -185,7 +185,7 @@ func (m *Machine) storeKey(name keyName, fingerprint uint64, result []byte) {
 	m.keys.prepare(m.sessions.open)
 	m.keys.push(m.scratch.key)
 	m.common.add(keyHash(m.scratch.key))
-	for m.keys.count > dems.MaxKeys || m.keys.bytes > maxStoredKeyBytes {
+	for m.keys.count > m.limits.keys || m.keys.bytes > m.limits.keyBytes {
 		m.forgetOldestKey()
 	}
 }
@@ -199,7 +199,7 @@ func (m *Machine) forgetOldestKey() {
 // ahead must not stop the machine while a million keys go.
 func (m *Machine) expireKeys() {
 	lifetime := uint64(dems.KeyLifetime / time.Millisecond)
-	for range maxKeysExpiredPerBatch {
+	for range m.limits.expiredKeys {
 		if m.keys.count == 0 || m.keys.oldest().time+lifetime >= m.clock {
 			return
 		}

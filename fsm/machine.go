@@ -14,6 +14,7 @@ import (
 // all other methods only read and may run concurrently with each other.
 type Machine struct {
 	cities       dems.Cities
+	limits       limits
 	index        uint64                       // last applied entry; during Apply, the one being applied
 	clock        uint64                       // log time in Unix milliseconds: the largest time of any command so far
 	lastBooking  uint64                       // number of the youngest booking; the numbers give the booking order
@@ -52,7 +53,7 @@ type Record struct {
 
 // New returns the state before the first entry. The cities are part of it: all nodes of a cluster must have the same.
 func New(cities dems.Cities) *Machine {
-	m := &Machine{cities: slices.Clone(cities), states: make([]cityState, len(cities))}
+	m := &Machine{cities: slices.Clone(cities), limits: defaultLimits(), states: make([]cityState, len(cities))}
 	for i := range m.states {
 		m.states[i].city = cities[i].City
 		m.states[i].seal()

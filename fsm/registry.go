@@ -62,7 +62,7 @@ func (m *Machine) putRegistration(list *[]registration, seed uint64, r *dems.Reg
 	m.registry.version = m.index
 	added := registration{*r, m.index}
 	at, found := searchRegistration(*list, r.ID)
-	if !found && len(*list) == dems.MaxRegistrations {
+	if !found && len(*list) >= m.limits.registrations {
 		oldest := 0
 		for i := range *list {
 			if (*list)[i].index < (*list)[oldest].index {

@@ -139,7 +139,7 @@ func (in *snapshotReader) takeKey(d *dems.Decoder) error {
 		return bad("a truncated idempotency key")
 	}
 	name := keyName(nameBytes)
-	if _, found := m.keys.find(name); found || m.keys.count == dems.MaxKeys || m.keys.bytes > maxStoredKeyBytes {
+	if _, found := m.keys.find(name); found || m.keys.count == m.limits.keys || m.keys.bytes > m.limits.keyBytes {
 		return bad("an idempotency key too many")
 	}
 	inner := dems.NewDecoder(result)
@@ -155,7 +155,7 @@ func (in *snapshotReader) takeKey(d *dems.Decoder) error {
 func (in *snapshotReader) takeSession(d *dems.Decoder) error {
 	t := &in.machine.sessions
 	s := session{id: d.Uvarint(), frontEnd: d.Text(dems.MaxNameBytes), used: d.Uvarint(), highest: d.Uvarint()}
-	if s.id == 0 || s.used == 0 || s.used > in.machine.index || len(t.open) == dems.MaxSessions {
+	if s.id == 0 || s.used == 0 || s.used > in.machine.index || len(t.open) == in.machine.limits.sessions {
 		return bad("an impossible session")
 	}
 	if count := len(t.open); count > 0 && t.open[count-1].id >= s.id {
@@ -195,7 +195,7 @@ func (in *snapshotReader) takeFrontEnd(d *dems.Decoder) error {
 func (in *snapshotReader) takeRegistration(d *dems.Decoder, list *[]registration) error {
 	r := registration{dems.DecodeRegistration(d), d.Uvarint()}
 	count := len(*list)
-	if !dems.ValidName(r.ID) || r.index == 0 || r.index > in.machine.index || count == dems.MaxRegistrations {
+	if !dems.ValidName(r.ID) || r.index == 0 || r.index > in.machine.index || count == in.machine.limits.registrations {
 		return bad("an impossible registration")
 	}
 	if count > 0 && (*list)[count-1].ID >= r.ID {

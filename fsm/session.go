@@ -31,7 +31,7 @@ type session struct {
 // batch is one batch that was applied.
 type batch struct {
 	number, index uint64
-	results       []byte // nil if they gave way to MaxStoredResultBytes; never changed, so snapshots share them
+	results       []byte // nil if they gave way to the limit; never changed, so snapshots share them
 	digest        dems.Digest
 }
 
@@ -88,7 +88,7 @@ func (m *Machine) openSession(id uint64, frontEnd string) {
 	t := &m.sessions
 	at, found := t.search(id)
 	if !found {
-		if len(t.open) == dems.MaxSessions {
+		if len(t.open) >= m.limits.sessions {
 			m.forgetSession()
 			at, _ = t.search(id)
 		}
@@ -133,7 +133,7 @@ func (m *Machine) storeBatch(s *session, number uint64, results []byte, digest d
 	*b = batch{number: number, index: m.index, results: results, digest: digest}
 	m.common.add(b.hash(s.id))
 	m.sessions.storedBytes += len(results)
-	for m.sessions.storedBytes > maxStoredResultBytes {
+	for m.sessions.storedBytes > m.limits.storedResultBytes {
 		m.dropOldestResults()
 	}
 }

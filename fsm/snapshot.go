@@ -23,7 +23,7 @@ type Snapshot struct {
 // each event and customer costs a copy of what it changes. It must be called as Apply is: while nothing else runs.
 func (m *Machine) Snapshot() *Snapshot {
 	s := &Snapshot{Machine{
-		cities: m.cities, index: m.index, clock: m.clock, lastBooking: m.lastBooking, typeVersions: m.typeVersions,
+		cities: m.cities, limits: m.limits, index: m.index, clock: m.clock, lastBooking: m.lastBooking, typeVersions: m.typeVersions,
 		states: slices.Clone(m.states), customers: *m.customers.Copy(), registry: m.registry.copy(),
 		sessions: m.sessions.copy(), keys: m.keys.copy(), common: m.common,
 	}}
