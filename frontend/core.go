@@ -1,7 +1,6 @@
 package frontend
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -181,178 +180,20 @@ func (c *Core) Read(ctx context.Context, command dems.Command) (Reply, error) {
 
 // Registry implements Cluster.
 func (c *Core) Registry(ctx context.Context) (dems.Registry, error) {
-	for {
-		encoded, _, err := c.reader.read(ctx, dems.Query{Kind: dems.RegistryQuery})
-		if err == nil {
-			return dems.DecodeRegistry(encoded)
+	encoded, _, err := c.reader.read(ctx, dems.Query{Kind: dems.RegistryQuery})
+	for errors.Is(err, errUndecided) { // it changes rarely, so nodes meet soon or there is no majority
+		if !pause(ctx, nil, 10*retryPause) {
+			return dems.Registry{}, &dems.Error{Code: dems.Unavailable}
 		}
-		if !errors.Is(err, errUndecided) {
-			return dems.Registry{}, err
-		}
+		encoded, _, err = c.reader.read(ctx, dems.Query{Kind: dems.RegistryQuery})
 	}
-}
-
-// Status implements Cluster.
-func (c *Core) Status(ctx context.Context) ClusterStatus {
-	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
-	defer cancel()
-	view := c.members.view()
-	status := ClusterStatus{Nodes: make([]NodeView, len(view.nodes))}
-	var group sync.WaitGroup
-	for i, n := range view.nodes {
-		group.Go(func() {
-			said, err := n.replica.Status(ctx)
-			if ctx.Err() == nil || err == nil {
-				c.members.update(n, said, err)
-			}
-			if err != nil {
-				said, _ = c.members.statusOf(n)
-			}
-			status.Nodes[i] = nodeView(said, view.isVoter(n), err)
-		})
+	if err != nil {
+		return dems.Registry{}, err
 	}
-	group.Wait()
-	view = c.members.view()
-	status.Term = view.term
-	if view.leader != nil {
-		leader, _ := c.members.statusOf(view.leader)
-		status.Leader = leader.ID
+	registry, err := dems.DecodeRegistry(encoded)
+	if err != nil {
+		c.config.Logger.Error("the nodes' registry cannot be read", "error", err)
+		return dems.Registry{}, &dems.Error{Code: dems.Internal}
 	}
-	return status
-}
-
-func nodeView(said dems.NodeStatus, voter bool, err error) NodeView {
-	state := "healthy"
-	if err != nil || !said.Ready {
-		state = "down"
-	}
-	suffrage := dems.None
-	for _, member := range said.Members {
-		if member.ID == said.ID {
-			suffrage = member.Suffrage
-		}
-	}
-	if voter {
-		suffrage = dems.Voter
-	}
-	return NodeView{
-		ID: said.ID, Incarnation: said.Incarnation, State: state, Suffrage: suffrage,
-		Applied: said.Applied, Digest: said.Digest,
-	}
-}
-
-// Transfer implements Cluster.
-func (c *Core) Transfer(ctx context.Context, to dems.NodeID) error {
-	if to != "" && c.members.find(to) == nil {
-		return &dems.Error{Code: dems.NotFound, Detail: fmt.Sprintf("There is no node %s; GET /v1/cluster lists the nodes.", to)}
-	}
-	for {
-		view, changed := c.members.watch()
-		if view.leader != nil {
-			leader, _ := c.members.statusOf(view.leader)
-			if to != "" && leader.ID == to {
-				return nil
-			}
-			err := view.leader.replica.Transfer(ctx, to)
-			if err == nil {
-				return c.awaitLeader(ctx, view.leader, to)
-			}
-			c.proposer.learn(view.leader, err)
-			if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.BadRequest {
-				return &dems.Error{Code: dems.NotFound, Detail: fmt.Sprintf("Node %s cannot lead: %v.", to, err)}
-			}
-			c.config.Logger.Warn("transfer leadership", "to", to, "error", err)
-		}
-		if !pause(ctx, changed, 10*retryPause) {
-			return &dems.Error{Code: dems.Unavailable, Detail: "No leader could hand over; look at GET /v1/cluster and try again."}
-		}
-	}
-}
-
-// awaitLeader waits until the leader is no longer the old one and, where a node is wanted, is that one.
-func (c *Core) awaitLeader(ctx context.Context, old *node, wanted dems.NodeID) error {
-	for {
-		view, changed := c.members.watch()
-		if view.leader != nil && view.leader != old {
-			if leader, _ := c.members.statusOf(view.leader); wanted == "" || leader.ID == wanted {
-				return nil
-			}
-		}
-		c.members.refresh()
-		if !pause(ctx, changed, retryPause) {
-			return &dems.Error{Code: dems.Unavailable, Detail: "Leadership was handed over, but no new leader is known yet."}
-		}
-	}
-}
-
-// cityLogPageBytes is how much of a city log is read from each node at once.
-const cityLogPageBytes = 256 << 10
-
-// CityLog implements Cluster. Records are appended in the same order everywhere, so the nodes' pages are prefixes of each
-// other unless one is wrong: the longest page that a majority begins with is the answer.
-func (c *Core) CityLog(ctx context.Context, city dems.City, first uint64) (dems.CityLogPage, error) {
-	view := c.members.view()
-	pages := make([]*dems.CityLogPage, len(view.voters))
-	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
-	defer cancel()
-	var group sync.WaitGroup
-	for i, n := range view.voters {
-		group.Go(func() {
-			if page, err := n.replica.CityLog(ctx, city, first, cityLogPageBytes); err == nil {
-				pages[i] = &page
-			}
-		})
-	}
-	group.Wait()
-	var best *dems.CityLogPage
-	answered := 0
-	for _, candidate := range pages {
-		if candidate == nil {
-			continue
-		}
-		answered++
-		confirmed := 0
-		for _, other := range pages {
-			if other != nil && bytes.HasPrefix(other.Records, candidate.Records) && other.Total >= candidate.Total {
-				confirmed++
-			}
-		}
-		if confirmed >= view.majority() && (best == nil || len(candidate.Records) > len(best.Records)) {
-			best = candidate
-		}
-	}
-	switch {
-	case best != nil:
-		return *best, nil
-	case answered >= view.majority() && len(view.voters) > 0:
-		return dems.CityLogPage{}, &dems.Error{Code: dems.NoMajority}
-	}
-	return dems.CityLogPage{}, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
-}
-
-// Checks implements Cluster.
-func (c *Core) Checks(ctx context.Context) []Check {
-	status := c.Status(ctx)
-	view := c.members.view()
-	checks := make([]Check, 0, len(status.Nodes)+4)
-	healthy := 0
-	for _, n := range status.Nodes {
-		if n.State == "healthy" && n.Suffrage == dems.Voter {
-			healthy++
-		}
-	}
-	check := func(name string, passed bool, problem string) {
-		var err error
-		if !passed {
-			err = errors.New(problem)
-		}
-		checks = append(checks, Check{Name: name, Err: err})
-	}
-	check("majority", len(view.voters) > 0 && healthy >= view.majority(),
-		fmt.Sprintf("%d of %d voters answer", healthy, len(view.voters)))
-	check("leader", view.leader != nil, "no leader is known")
-	check("session", c.proposer.open.Load(), "the nodes have not opened a session for this front end yet")
-	_, known := c.Cities()
-	check("cities", known, "the registry has not been read yet")
-	return checks
+	return registry, nil
 }

@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,11 +11,13 @@ import (
 	"dems"
 )
 
-// attempt is the leader's answer to a proposal.
+// attempt is a proposal of a batch to a leader and, when that is known, the answer.
 type attempt struct {
-	node  *node
-	reply dems.BatchReply
-	err   error
+	node    *node
+	started time.Time
+	stop    context.CancelFunc
+	reply   dems.BatchReply
+	err     error
 }
 
 // course is what the goroutine of one flight knows beside the votes. Only group, attempts and asking are touched by other
@@ -23,45 +26,52 @@ type course struct {
 	proposer *proposer
 	flight   *flight
 	ctx      context.Context
-	group    sync.WaitGroup // questions on their way
-	attempts chan attempt   // holds one
+	group    sync.WaitGroup // attempts and questions on their way
+	attempts chan *attempt  // those that were answered
 
-	asked     *node // to whom an attempt is on its way; nil: none
-	stop      context.CancelFunc
-	replied   bool        // a leader has applied the batch
-	uncertain bool        // an earlier attempt may have been, or may yet be, applied
-	resume    time.Time   // no attempt before
-	answered  bool        // the waiters have their answers; what follows is the check
-	early     dems.Digest // of the results they were given before a majority was known
+	started    time.Time
+	current    *attempt    // on its way; nil: none
+	replied    *attempt    // says that it was applied, and is not doubted yet
+	replyTime  time.Time   // when it said so
+	applicable int         // attempts that may have been, or may yet be, applied, without the current one
+	retry      *time.Timer // runs while no attempt may be made after one that failed
+	resting    bool        // it runs
+	splitTime  time.Time   // since when no digest can get a majority; zero: one can
+	answered   bool        // the waiters have their answers; what follows is the check
+	early      dems.Digest // of the results they were given before a majority was known
 
 	mu     sync.Mutex
-	asking map[*node]bool // whose results have been asked for
+	asking []*node // whose results have been asked for
 }
 
-// fly proposes a batch until a majority has applied it or its time is up, and answers its waiters. It tells whether the
-// session turned out to be lost.
+// fly proposes a batch until a majority has applied it or nobody waits for it any more, and answers its waiters. It tells
+// whether the session turned out to be lost.
 func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
-	ctx, cancel := context.WithTimeout(ctx, flightTimeout)
-	c := &course{proposer: p, flight: f, ctx: ctx, attempts: make(chan attempt, 1), asking: map[*node]bool{}}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &course{
+		proposer: p, flight: f, ctx: ctx, attempts: make(chan *attempt), started: time.Now(), retry: time.NewTimer(time.Hour),
+	}
 	defer c.group.Wait()
 	defer cancel()
+	defer c.retry.Stop()
 	impatient := time.NewTicker(patience)
 	defer impatient.Stop()
-	started, doubted := time.Now(), time.Now()
 	for {
 		view, changed := p.members.watch()
 		counted := f.tally(view)
 		if counted.winner != nil {
-			p.metrics.decided.Observe(time.Since(started).Seconds())
+			p.metrics.decided.Observe(time.Since(c.started).Seconds())
 			return c.conclude(view, counted)
+		}
+		if c.hopeless(counted) {
+			c.deliverEach(view)
+			return false
 		}
 		if p.first && !c.answered {
 			c.deliverFirst(view)
 		}
-		c.ask(counted.missing)
-		if counted.split && len(counted.missing) == 0 {
-			c.deliverEach(view)
-			return false
+		if c.current == nil { // else the leader's answer brings the results
+			c.ask(counted.missing)
 		}
 		if !c.steer(view) {
 			return false
@@ -71,12 +81,16 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 		case <-changed:
 		case got := <-c.attempts:
 			c.handle(got)
+		case <-c.retry.C:
+			c.resting = false
 		case <-impatient.C:
-			p.members.refresh()
-			c.ask(f.silent(view))
-			if c.replied && time.Since(doubted) > doubt {
-				doubted, c.replied = time.Now(), false
+			if c.deserted() {
+				return false
 			}
+			p.members.refresh()
+			c.ask(counted.missing)
+			c.ask(f.silent(view))
+			c.doubt()
 		case <-ctx.Done():
 			c.fail(view, counted)
 			return false
@@ -85,18 +99,18 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 }
 
 // steer starts an attempt where one is due: none is on its way, or the leader has changed since. It returns false when
-// no command is left to propose, because every waiter took its own back.
+// no command is left to propose, because every waiter gave its own up.
 func (c *course) steer(v *view) bool {
-	if c.replied || v.leader == nil || v.leader == c.asked || time.Now().Before(c.resume) {
+	leader := v.leader
+	switch {
+	case leader == nil || c.resting,
+		c.current != nil && c.current.node == leader,
+		c.replied != nil && c.replied.node == leader:
 		return true
 	}
-	if c.asked != nil { // the earlier attempt may still succeed
-		c.stop()
-		<-c.attempts
-		c.uncertain = true
-	}
+	c.abandon()
 	f := c.flight
-	if !c.uncertain {
+	if c.applicable == 0 {
 		f.waiters = board(f.waiters)
 	}
 	if len(f.waiters) == 0 {
@@ -110,61 +124,105 @@ func (c *course) steer(v *view) bool {
 		Kind:  dems.BatchEntry,
 		Batch: dems.Batch{Session: f.session, Number: f.number, Commands: commands},
 	})
-	ctx, cancel := context.WithCancel(c.ctx)
-	leader := v.leader
-	c.asked, c.stop = leader, cancel
+	ctx, stop := context.WithCancel(c.ctx)
+	made := &attempt{node: leader, started: time.Now(), stop: stop}
+	c.current = made
 	c.group.Go(func() {
-		defer cancel()
-		reply, err := leader.replica.Propose(ctx, entry)
-		c.attempts <- attempt{leader, reply, err}
+		defer stop()
+		made.reply, made.err = leader.replica.Propose(ctx, entry)
+		select {
+		case c.attempts <- made:
+		case <-c.ctx.Done():
+		}
 	})
 	return true
 }
 
-// board returns the commands that nobody has taken back and marks them as proposed.
-func board(waiters []*pending) []*pending {
-	aboard := waiters[:0]
-	for _, waiter := range waiters {
-		if waiter.state.CompareAndSwap(waiting, proposed) {
-			aboard = append(aboard, waiter)
-		}
+// abandon stops the attempt that is on its way. It may still be applied.
+func (c *course) abandon() {
+	if c.current != nil {
+		c.current.stop()
+		c.current = nil
+		c.applicable++
 	}
-	return aboard
 }
 
-// handle takes in the leader's answer to an attempt.
-func (c *course) handle(got attempt) {
-	c.asked = nil
+// board returns the commands that nobody has given up and marks them as proposed.
+func board(waiters []*pending) []*pending {
+	return slices.DeleteFunc(waiters, func(waiter *pending) bool { return !waiter.state.CompareAndSwap(waiting, proposed) })
+}
+
+// handle takes in the answer to an attempt.
+func (c *course) handle(got *attempt) {
 	if got.err == nil {
-		c.replied = true
-		c.flight.cast(got.node, got.reply.Vote.Index, got.reply.Vote.Results, got.reply.Results)
+		c.flight.castReply(got.node, &got.reply)
+	}
+	if got != c.current { // the leader has changed since
+		return
+	}
+	c.current = nil
+	if got.err == nil {
+		c.applicable++
+		c.replied, c.replyTime = got, time.Now()
 		return
 	}
 	c.proposer.logger.Debug("proposal failed", "node", got.node.address, "batch", c.flight.number, "error", got.err)
 	refused, ok := errors.AsType[*dems.ReplicaError](got.err)
 	if !ok || refused.Kind == dems.UnknownOutcome {
-		c.uncertain = true
+		c.applicable++
 	}
-	if !c.uncertain {
+	if c.applicable == 0 {
 		for _, waiter := range c.flight.waiters {
-			waiter.state.Store(waiting)
+			waiter.state.CompareAndSwap(proposed, waiting)
 		}
 	}
-	c.resume = time.Now().Add(retryPause)
-	c.group.Go(func() {
-		if pause(c.ctx, nil, retryPause) {
-			c.flight.signal()
-		}
-	})
+	c.resting = true
+	c.retry.Reset(retryPause)
 	c.proposer.learn(got.node, got.err)
+}
+
+// doubt looks whether the leader takes too long to answer, or the others to agree with it. Then somebody else is asked,
+// if there is anybody else, or the same once more.
+func (c *course) doubt() {
+	if c.current != nil && time.Since(c.current.started) > doubt {
+		c.proposer.members.fail(c.current.node)
+		c.abandon()
+	}
+	if c.replied != nil && time.Since(c.replyTime) > doubt {
+		c.proposer.members.fail(c.replied.node)
+		c.replied = nil
+	}
+}
+
+// deserted tells whether nobody waits for the batch any more.
+func (c *course) deserted() bool {
+	if c.answered {
+		return time.Since(c.started) > checkTimeout
+	}
+	return !slices.ContainsFunc(c.flight.waiters, func(waiter *pending) bool { return waiter.state.Load() != givenUp })
+}
+
+// hopeless tells whether the batch has to be decided command by command: no digest can get a majority, and all results
+// are there or have been waited for.
+func (c *course) hopeless(counted count) bool {
+	switch {
+	case !counted.split:
+		c.splitTime = time.Time{}
+		return false
+	case c.splitTime.IsZero():
+		c.splitTime = time.Now()
+	}
+	return len(counted.missing) == 0 || time.Since(c.splitTime) > doubt
 }
 
 // ask asks nodes for their results, each at most once at a time. An answer is cast as a vote.
 func (c *course) ask(nodes []*node) {
 	for _, n := range nodes {
 		c.mu.Lock()
-		asking := c.asking[n]
-		c.asking[n] = true
+		asking := slices.Contains(c.asking, n)
+		if !asking {
+			c.asking = append(c.asking, n)
+		}
 		c.mu.Unlock()
 		if asking {
 			continue
@@ -174,11 +232,11 @@ func (c *course) ask(nodes []*node) {
 			defer cancel()
 			reply, err := n.replica.Results(ctx, c.flight.session, c.flight.number)
 			if err == nil {
-				c.flight.cast(n, reply.Vote.Index, reply.Vote.Results, reply.Results)
+				c.flight.castReply(n, &reply)
 			}
 			c.mu.Lock()
-			delete(c.asking, n)
-			c.mu.Unlock()
+			defer c.mu.Unlock()
+			c.asking = slices.DeleteFunc(c.asking, func(other *node) bool { return other == n })
 		})
 	}
 }
@@ -186,12 +244,33 @@ func (c *course) ask(nodes []*node) {
 // conclude answers every waiter with the results of the majority or, where the waiters were answered before, compares.
 // It tells whether the nodes did not know the session.
 func (c *course) conclude(v *view, counted count) (lost bool) {
-	if !c.answered {
-		return c.deliver(v, counted.winner, counted.agreeing)
+	p, winner := c.proposer, counted.winner
+	if c.replied != nil {
+		c.replied.node.proven.Store(true)
 	}
-	if counted.winner.digest != c.early {
-		c.proposer.metrics.early.Inc()
-		c.proposer.logger.Error("the first answer was not the majority's", "batch", c.flight.number, "index", counted.winner.index)
+	results, err := dems.DecodeResults(winner.results)
+	if c.answered && winner.digest != c.early {
+		p.metrics.early.Inc()
+		p.logger.Error("the first answer was not the majority's", "batch", c.flight.number)
+	}
+	switch {
+	case err == nil && len(results) == 0:
+		if !c.answered {
+			c.returnCommands()
+		}
+		return true
+	case err != nil || len(results) != len(c.flight.waiters):
+		p.logger.Error("results do not fit the batch", "batch", c.flight.number, "error", err)
+		if !c.answered { // a node took the batch, perhaps in another composition, and denied it
+			c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})
+		}
+		return false
+	}
+	for i := range results { // what a majority says; the index in a vote is one node's word
+		raise(&p.acknowledged, results[i].Sequence)
+	}
+	if !c.answered {
+		c.deliver(v, results, counted.agreeing)
 	}
 	return false
 }
@@ -201,31 +280,18 @@ func (c *course) deliverFirst(v *view) {
 	if b := c.flight.firstResults(); b != nil {
 		if results, err := dems.DecodeResults(b.results); err == nil && len(results) == len(c.flight.waiters) {
 			c.answered, c.early = true, b.digest
-			c.deliver(v, b, 1)
+			c.deliver(v, results, 1)
 		}
 	}
 }
 
-// deliver answers every waiter with its result. It tells whether the nodes did not know the session.
-func (c *course) deliver(v *view, winner *ballot, agreeing int) (lost bool) {
-	f, p := c.flight, c.proposer
-	results, err := dems.DecodeResults(winner.results)
-	if err == nil && len(results) == 0 {
-		c.returnCommands()
-		return true
-	}
-	if err != nil || len(results) != len(f.waiters) {
-		p.logger.Error("results do not fit the batch", "batch", f.number, "error", err)
-		c.answerAll(answer{err: &dems.Error{Code: dems.Internal}})
-		return false
-	}
-	raise(&p.acknowledged, winner.index)
-	for i, waiter := range f.waiters {
+// deliver answers every waiter with its result.
+func (c *course) deliver(v *view, results []dems.Result, agreeing int) {
+	for i, waiter := range c.flight.waiters {
 		waiter.done <- answer{reply: Reply{
 			Result: results[i], Sequence: results[i].Sequence, Agreeing: agreeing, Asked: len(v.voters),
 		}}
 	}
-	return false
 }
 
 // raise sets a number to at least value.
@@ -238,17 +304,25 @@ func raise(number *atomic.Uint64, value uint64) {
 	}
 }
 
-// returnCommands gives the commands of a batch that was refused as a whole back to the queue. What may have been applied
-// by an earlier attempt goes back only under a key of its own, since the session no longer protects it.
+// returnCommands gives the commands of a batch that was refused as a whole back to the queue. If more than one attempt may
+// have reached the log, one of them may have been applied before the session was lost. Then a command goes back only under
+// a key of its own, since the session does not protect it any more.
 func (c *course) returnCommands() {
+	exposed := c.applicable > 1 || c.applicable > 0 && c.current != nil
+	var back []*pending
 	for _, waiter := range c.flight.waiters {
-		if c.uncertain && waiter.command.Key == "" && waiter.command.Op.Mutates() {
-			waiter.done <- answer{err: &dems.Error{Code: dems.Indeterminate}}
-			continue
+		if exposed && waiter.command.Op.Mutates() {
+			if waiter.command.Key == "" {
+				waiter.done <- answer{err: &dems.Error{Code: dems.Indeterminate}}
+				continue
+			}
+			waiter.exposed.Store(true)
 		}
-		waiter.state.Store(waiting)
-		c.proposer.giveBack([]*pending{waiter})
+		if waiter.state.CompareAndSwap(proposed, waiting) {
+			back = append(back, waiter)
+		}
 	}
+	c.proposer.queue.putBack(back)
 }
 
 // deliverEach decides command by command, where the nodes' results as a whole have no majority: two nodes that were wrong
@@ -273,28 +347,29 @@ func (c *course) deliverEach(v *view) {
 		got := answer{err: &dems.Error{Code: dems.NoMajority}}
 		for _, results := range decoded {
 			key := string(dems.AppendResult(nil, &results[i]))
-			counts[key]++
-			if counts[key] == v.majority() {
+			if counts[key]++; counts[key] >= v.majority() {
 				got = answer{reply: Reply{
-					Result: results[i], Sequence: results[i].Sequence, Agreeing: v.majority(), Asked: len(v.voters),
+					Result: results[i], Sequence: results[i].Sequence, Agreeing: counts[key], Asked: len(v.voters),
 				}}
-				raise(&c.proposer.acknowledged, results[i].Sequence)
 			}
 		}
+		raise(&c.proposer.acknowledged, got.reply.Sequence)
 		waiter.done <- got
 	}
 }
 
-// fail answers every waiter when the time is up or the front end stops.
+// fail answers every waiter when the front end stops.
 func (c *course) fail(v *view, counted count) {
 	switch {
 	case c.answered:
 	case counted.split:
 		c.deliverEach(v)
-	case c.uncertain || c.asked != nil || c.replied:
+	case c.applicable > 0 || c.current != nil:
 		c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})
 	default:
-		c.answerAll(answer{err: &dems.Error{Code: dems.Unavailable}})
+		for _, waiter := range c.flight.waiters {
+			waiter.done <- waiter.refusal()
+		}
 	}
 }
 

@@ -11,10 +11,11 @@ import (
 const (
 	// patience is how long a batch waits for votes before it asks the silent nodes and looks for another leader.
 	patience = 50 * time.Millisecond
-	// doubt is how long after its leader's answer a batch without a majority is proposed again.
+	// doubt is how long a leader's answer, and after it the votes of a majority, may take before somebody is asked again
+	// or, where the vote is split, before the results that are missing are done without.
 	doubt = time.Second
-	// flightTimeout bounds a batch. It is longer than any request waits, so that only abandoned batches meet it.
-	flightTimeout = 15 * time.Second
+	// checkTimeout bounds a batch that was answered before a majority was known, and is only being checked.
+	checkTimeout = 15 * time.Second
 	// askTimeout bounds one question for a node's results.
 	askTimeout = time.Second
 )
@@ -22,7 +23,6 @@ const (
 // ballot is what one node got for a batch.
 type ballot struct {
 	node    *node
-	index   uint64
 	digest  dems.Digest
 	results []byte // nil while only the digest is known
 }
@@ -37,27 +37,35 @@ type flight struct {
 	ballots []ballot // at most one per node
 }
 
-// cast counts a node's vote. Results, where given, speak for themselves: the digest is computed from them. A node's first
-// vote counts, and later only adds the results to it.
-func (f *flight) cast(n *node, index uint64, digest dems.Digest, results []byte) {
+// cast counts a node's vote. A node's first vote counts, and later only adds the results to it. One that does not come from
+// the node it should come from does not count.
+func (f *flight) cast(n *node, vote *dems.Vote, results []byte) {
+	if !n.speaks(vote.Node) {
+		return
+	}
+	digest := vote.Results
 	if results != nil {
 		digest = dems.DigestOf(results)
 	}
 	f.mu.Lock()
-	known := false
-	for i := range f.ballots {
-		if b := &f.ballots[i]; b.node == n {
-			known = true
-			if b.results == nil && results != nil {
-				b.digest, b.results = digest, results
-			}
-		}
-	}
-	if !known {
-		f.ballots = append(f.ballots, ballot{n, index, digest, results})
+	at := slices.IndexFunc(f.ballots, func(b ballot) bool { return b.node == n })
+	switch {
+	case at < 0:
+		f.ballots = append(f.ballots, ballot{n, digest, results})
+	case f.ballots[at].results == nil && results != nil:
+		f.ballots[at].digest, f.ballots[at].results = digest, results
 	}
 	f.mu.Unlock()
 	f.signal()
+}
+
+// castReply counts a node's results. They speak for themselves: the digest is computed from them, not taken from the vote.
+func (f *flight) castReply(n *node, reply *dems.BatchReply) {
+	results := reply.Results
+	if results == nil { // no results are wrong results, and not a vote that leaves them for later
+		results = []byte{}
+	}
+	f.cast(n, &reply.Vote, results)
 }
 
 // firstResults returns the first ballot that came with results, or nil.
@@ -98,40 +106,54 @@ type count struct {
 	split    bool    // no digest can get a majority any more
 }
 
-// tally counts the votes of the voters.
+// tally counts the votes of the voters. The winner is not changed any more.
 func (f *flight) tally(v *view) count {
+	if len(v.voters) == 0 {
+		return count{}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	voted, best := 0, 0
 	for i := range f.ballots {
-		candidate := &f.ballots[i]
-		if !v.isVoter(candidate.node) {
+		if !v.isVoter(f.ballots[i].node) {
 			continue
 		}
 		voted++
-		same, holder, holders := 0, (*ballot)(nil), []*node(nil)
-		for j := range f.ballots {
-			if other := &f.ballots[j]; other.digest == candidate.digest && v.isVoter(other.node) {
-				same++
-				holders = append(holders, other.node)
-				if other.results != nil {
-					holder = other
-				}
+		counted := f.agreement(v, f.ballots[i].digest)
+		if best = max(best, counted.agreeing); best >= v.majority() {
+			if counted.winner == nil {
+				counted.missing = f.without(v, func(b *ballot) bool { return b.digest == f.ballots[i].digest })
 			}
-		}
-		best = max(best, same)
-		if len(v.voters) > 0 && same >= v.majority() {
-			return count{winner: holder, agreeing: same, missing: holders}
+			return counted
 		}
 	}
-	if len(v.voters) == 0 || best+len(v.voters)-voted >= v.majority() {
+	if best+len(v.voters)-voted >= v.majority() {
 		return count{}
 	}
-	split := count{split: true}
+	return count{split: true, missing: f.without(v, func(b *ballot) bool { return b.results == nil })}
+}
+
+// agreement counts the voters with a digest and finds one that has handed out its results. Callers hold mu.
+func (f *flight) agreement(v *view, digest dems.Digest) (counted count) {
 	for i := range f.ballots {
-		if f.ballots[i].results == nil {
-			split.missing = append(split.missing, f.ballots[i].node)
+		if b := &f.ballots[i]; b.digest == digest && v.isVoter(b.node) {
+			counted.agreeing++
+			if b.results != nil && counted.winner == nil {
+				found := *b
+				counted.winner = &found
+			}
 		}
 	}
-	return split
+	return counted
+}
+
+// without returns the voters whose ballots a condition selects. Callers hold mu.
+func (f *flight) without(v *view, selects func(*ballot) bool) []*node {
+	var nodes []*node
+	for i := range f.ballots {
+		if b := &f.ballots[i]; v.isVoter(b.node) && selects(b) {
+			nodes = append(nodes, b.node)
+		}
+	}
+	return nodes
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dems"
@@ -23,25 +24,41 @@ const (
 	pollPause = 20 * time.Millisecond
 )
 
-// node is one node as this front end knows it. Its ID is proven by the node's certificate.
+// node is one node as this front end knows it.
 type node struct {
 	address string
 	replica Replica
 	kick    chan struct{} // asks for a poll now; holds at most one
+	id      atomic.Pointer[dems.NodeID]
+	proven  atomic.Bool // a majority has applied what it proposed, and it has not failed since
 
 	// Guarded by members.mu.
-	id     dems.NodeID // "" until it answered or a configuration named its address
 	status dems.NodeStatus
-	err    error // why the last poll failed; nil once it answered
+	err    error     // why the last poll failed; nil once it answered
+	failed time.Time // when it last failed to lead; zero: never
 }
+
+// name returns the node's ID: "" until it answered or a configuration named its address. Once known it stays.
+func (n *node) name() dems.NodeID {
+	if id := n.id.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
+// speaks tells whether what came from the node's address is the node's own word. IDs are proven by certificates, so this
+// keeps a node that answers at two addresses from having two votes.
+func (n *node) speaks(id dems.NodeID) bool { return id == n.name() }
 
 // view is an immutable picture of the cluster. A new one replaces it at every change.
 type view struct {
-	nodes         []*node // every node known
-	voters        []*node // whose answers count; empty while no majority has said who they are
-	configuration uint64  // index of the configuration that names the voters
-	leader        *node   // nil while unknown
+	nodes         []*node       // every node known
+	voters        []*node       // whose answers count; empty while no majority has said who they are
+	members       []dems.Member // the configuration that names the voters
+	configuration uint64        // its index
+	leader        *node         // nil while unknown
 	term          uint64
+	replaced      chan struct{} // closed when another view replaces this one
 }
 
 // majority returns how many equal answers decide.
@@ -49,25 +66,36 @@ func (v *view) majority() int { return len(v.voters)/2 + 1 }
 
 func (v *view) isVoter(n *node) bool { return slices.Contains(v.voters, n) }
 
+// find returns the node with an ID, or nil.
+func (v *view) find(id dems.NodeID) *node {
+	for _, n := range v.nodes {
+		if id != "" && n.name() == id {
+			return n
+		}
+	}
+	return nil
+}
+
 // members watches the nodes: who they are, who votes, who leads. Nothing it believes rests on one node's word: the
 // configuration is the newest that a majority of the previous one reports, and a wrong belief about the leader costs a
 // detour, never a wrong answer.
 type members struct {
-	dial   func(address string) Replica
-	logger *slog.Logger
-	group  sync.WaitGroup // one poller per node
+	dial    func(address string) Replica
+	logger  *slog.Logger
+	group   sync.WaitGroup // one poller per node
+	current atomic.Pointer[view]
 
-	mu      sync.Mutex
-	ctx     context.Context // pollers live as long as it; nil before run and after
-	current *view
-	changed chan struct{} // closed and replaced when current is replaced
+	mu  sync.Mutex      // held while current is replaced
+	ctx context.Context // pollers live as long as it; nil before run and after
 }
 
 func newMembers(addresses []string, dial func(string) Replica, logger *slog.Logger) *members {
-	m := &members{dial: dial, logger: logger, current: &view{}, changed: make(chan struct{})}
+	m := &members{dial: dial, logger: logger}
+	first := &view{replaced: make(chan struct{})}
 	for _, address := range addresses {
-		m.current.nodes = append(m.current.nodes, m.newNode(address))
+		first.nodes = append(first.nodes, m.newNode(address))
 	}
+	m.current.Store(first)
 	return m
 }
 
@@ -79,7 +107,7 @@ func (m *members) newNode(address string) *node {
 func (m *members) run(ctx context.Context) error {
 	m.mu.Lock()
 	m.ctx = ctx
-	for _, n := range m.current.nodes {
+	for _, n := range m.view().nodes {
 		m.group.Go(func() { m.poll(ctx, n) })
 	}
 	m.mu.Unlock()
@@ -109,12 +137,8 @@ func (m *members) poll(ctx context.Context, n *node) {
 			return
 		}
 		m.update(n, status, err)
-		pause := time.NewTimer(pollPause)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
+		if !pause(ctx, nil, pollPause) {
 			return
-		case <-pause.C:
 		}
 		select {
 		case <-ctx.Done():
@@ -136,29 +160,30 @@ func (m *members) refresh() {
 }
 
 // view returns the current picture.
-func (m *members) view() *view {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.current
-}
+func (m *members) view() *view { return m.current.Load() }
 
 // watch returns the current picture and a channel that is closed when another one replaces it.
 func (m *members) watch() (*view, <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.current, m.changed
+	v := m.current.Load()
+	return v, v.replaced
 }
 
 // update takes in a node's answer to a poll.
 func (m *members) update(n *node, status dems.NodeStatus, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err == nil && n.id.Load() == nil {
+		n.id.Store(&status.ID)
+	}
+	if err == nil && !n.speaks(status.ID) {
+		err = fmt.Errorf("%s answers at the address of %s", status.ID, n.name())
+	}
 	if (err == nil) != (n.err == nil) {
 		m.logger.Info("node reachability changed", "node", n.address, "reachable", err == nil, "error", err)
 	}
 	n.err = err
 	if err == nil {
-		n.status, n.id = status, status.ID
+		n.status = status
 	}
 	m.reconsider()
 }
@@ -173,42 +198,31 @@ func (m *members) hint(n *node, leader dems.NodeID) {
 	}
 }
 
-// reconsider forms a new view from what the nodes said. Callers hold mu.
-func (m *members) reconsider() {
-	next := &view{nodes: m.current.nodes, voters: m.current.voters, configuration: m.current.configuration}
-	m.adoptConfiguration(next)
-	next.leader, next.term = electLeader(next.nodes)
-	same := next.leader == m.current.leader && next.term == m.current.term &&
-		next.configuration == m.current.configuration && len(next.voters) == len(m.current.voters)
-	if same {
-		return
-	}
-	if next.leader != m.current.leader && next.leader != nil {
-		m.logger.Info("leader changed", "leader", next.leader.id, "term", next.term)
-	}
-	m.current = next
-	close(m.changed)
-	m.changed = make(chan struct{})
+// fail takes in that a node did not do what a leader does.
+func (m *members) fail(n *node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n.failed = time.Now()
+	n.proven.Store(false)
+	m.reconsider()
 }
 
-// electLeader returns the node that most nodes name as the leader; of two equally named, that of the higher term.
-func electLeader(nodes []*node) (*node, uint64) {
-	var leader *node
-	var most int
-	var highest uint64
-	for _, candidate := range nodes {
-		count, term := 0, uint64(0)
-		for _, n := range nodes {
-			if n.err == nil && candidate.id != "" && n.status.Leader == candidate.id {
-				count++
-				term = max(term, n.status.Term)
-			}
-		}
-		if count > most || count == most && count > 0 && term > highest {
-			leader, most, highest = candidate, count, term
-		}
+// reconsider forms a new view from what the nodes said. Callers hold mu.
+func (m *members) reconsider() {
+	current := m.view()
+	next := &view{nodes: current.nodes, voters: current.voters, members: current.members, configuration: current.configuration}
+	m.adoptConfiguration(next)
+	next.leader, next.term = electLeader(next, time.Now())
+	if next.leader == current.leader && next.term == current.term && next.configuration == current.configuration &&
+		len(next.members) == len(current.members) {
+		return
 	}
-	return leader, highest
+	if next.leader != current.leader && next.leader != nil {
+		m.logger.Info("leader changed", "leader", next.leader.name(), "term", next.term)
+	}
+	next.replaced = make(chan struct{})
+	m.current.Store(next)
+	close(current.replaced)
 }
 
 // adoptConfiguration gives next the newest configuration that a majority reports: of the voters so far or, before there
@@ -219,42 +233,54 @@ func (m *members) adoptConfiguration(next *view) {
 	if len(electorate) == 0 {
 		electorate = next.nodes
 	}
-	reports := map[string]int{}
-	for _, n := range electorate {
-		status := &n.status
-		if n.err != nil || len(status.Members) == 0 || len(next.voters) > 0 && status.Configuration <= next.configuration {
+	for i, n := range electorate {
+		if !reports(next, n) {
 			continue
 		}
-		key := fmt.Sprint(status.Configuration, status.Members)
-		reports[key]++
-		if reports[key] == len(electorate)/2+1 {
-			next.configuration = status.Configuration
-			next.voters = m.voters(next, status.Members)
+		reporting := 0
+		for j, other := range electorate {
+			twice := slices.ContainsFunc(electorate[:j], func(earlier *node) bool { return earlier.speaks(other.name()) })
+			if reports(next, other) && !twice && other.status.Configuration == n.status.Configuration &&
+				slices.Equal(other.status.Members, n.status.Members) {
+				reporting++
+			}
+		}
+		if reporting > len(electorate)/2 {
+			status := &electorate[i].status
+			next.configuration, next.members = status.Configuration, status.Members
+			next.voters = m.voters(next)
 			m.logger.Info("configuration", "index", status.Configuration, "voters", len(next.voters))
 			return
 		}
 	}
 }
 
-// voters returns the nodes that a configuration names as voters, connecting to those not known yet.
-func (m *members) voters(next *view, configured []dems.Member) []*node {
+// reports tells whether a node reports a configuration that is newer than the view's. Callers hold members.mu.
+func reports(v *view, n *node) bool {
+	return n.err == nil && len(n.status.Members) > 0 && (len(v.members) == 0 || n.status.Configuration > v.configuration)
+}
+
+// voters returns the nodes that a view's configuration names as voters, connecting to members not known yet. Callers hold
+// mu.
+func (m *members) voters(next *view) []*node {
 	var voters []*node
-	for _, member := range configured {
-		at := slices.IndexFunc(next.nodes, func(n *node) bool {
-			return n.id == member.ID || n.id == "" && n.address == member.Address
-		})
-		if at < 0 {
-			n := m.newNode(member.Address)
-			next.nodes = append(slices.Clone(next.nodes), n)
-			at = len(next.nodes) - 1
-			if m.ctx != nil {
-				ctx := m.ctx
-				m.group.Go(func() { m.poll(ctx, n) })
+	for _, member := range next.members {
+		n := next.find(member.ID)
+		if n == nil {
+			at := slices.IndexFunc(next.nodes, func(n *node) bool { return n.id.Load() == nil && n.address == member.Address })
+			if at >= 0 {
+				n = next.nodes[at]
+			} else {
+				n = m.newNode(member.Address)
+				next.nodes = append(slices.Clone(next.nodes), n)
+				if ctx := m.ctx; ctx != nil {
+					m.group.Go(func() { m.poll(ctx, n) })
+				}
 			}
+			n.id.Store(&member.ID)
 		}
-		next.nodes[at].id = member.ID
 		if member.Suffrage == dems.Voter {
-			voters = append(voters, next.nodes[at])
+			voters = append(voters, n)
 		}
 	}
 	return voters
@@ -265,18 +291,6 @@ func (m *members) statusOf(n *node) (dems.NodeStatus, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	status := n.status
-	status.ID = n.id
+	status.ID = n.name()
 	return status, n.err
-}
-
-// find returns the node with an ID.
-func (m *members) find(id dems.NodeID) *node {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, n := range m.current.nodes {
-		if n.id == id {
-			return n
-		}
-	}
-	return nil
 }

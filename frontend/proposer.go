@@ -14,35 +14,11 @@ import (
 )
 
 const (
-	// queueLimit is how many commands may wait for a batch; beyond it a command is refused as unavailable.
-	queueLimit = 8192
 	// retryPause is the pause before a batch is proposed again when nothing new was learned.
 	retryPause = 10 * time.Millisecond
 	// sessionTimeout bounds one attempt to open a session.
 	sessionTimeout = 2 * time.Second
 )
-
-var errSessionLost = errors.New("the nodes do not know this front end's session any more")
-
-// What has become of a command that waits. A waiter whose time is up takes a command back if it stands at waiting; a
-// batch takes it along if it stands at waiting. So a command that was answered as unavailable is never proposed.
-const (
-	waiting   int32 = iota
-	proposed        // in an attempt whose outcome is open
-	takenBack       // answered as unavailable
-)
-
-// pending is one command on its way through the log.
-type pending struct {
-	command dems.Command
-	state   atomic.Int32
-	done    chan answer // holds one
-}
-
-type answer struct {
-	reply Reply
-	err   error
-}
 
 // proposer puts commands into batches and each batch into the log, and answers when a majority has applied it. While as
 // many batches as allowed are in flight the next one fills, so batches grow with the load and nobody waits for company.
@@ -58,9 +34,10 @@ type proposer struct {
 	metrics      *coreMetrics
 	now          func() time.Time
 
-	queue        chan *pending
+	queue        queue
 	acknowledged atomic.Uint64 // highest log index that was answered from
 	open         atomic.Bool   // a session is open
+	ended        chan struct{} // closed when run has returned: nobody proposes any more
 
 	mu      sync.Mutex
 	session uint64
@@ -78,7 +55,8 @@ func newProposer(m *members, config *Config, metrics *coreMetrics) *proposer {
 		logger:       config.Logger,
 		metrics:      metrics,
 		now:          config.Now,
-		queue:        make(chan *pending, queueLimit),
+		queue:        queue{filled: make(chan struct{}, 1)},
+		ended:        make(chan struct{}),
 		flights:      map[uint64]*flight{},
 		landed:       make(chan struct{}),
 	}
@@ -87,30 +65,34 @@ func newProposer(m *members, config *Config, metrics *coreMetrics) *proposer {
 // do has a command ordered and returns a majority's answer.
 func (p *proposer) do(ctx context.Context, command dems.Command) (Reply, error) {
 	waiter := &pending{command: command, done: make(chan answer, 1)}
-	select {
-	case p.queue <- waiter:
-	default:
+	if !p.queue.add(waiter) {
 		return Reply{}, &dems.Error{Code: dems.Unavailable, Detail: "Too many requests wait for the nodes; send it again later."}
 	}
 	select {
 	case got := <-waiter.done:
 		return got.reply, got.err
 	case <-ctx.Done():
+	case <-p.ended:
 	}
-	if waiter.state.CompareAndSwap(waiting, takenBack) {
-		return Reply{}, &dems.Error{Code: dems.Unavailable}
+	left := waiter.state.Swap(givenUp)
+	if left == waiting {
+		p.queue.remove(waiter)
 	}
 	select { // the answer may have come at the last moment
 	case got := <-waiter.done:
 		return got.reply, got.err
 	default:
-		return Reply{}, &dems.Error{Code: dems.Indeterminate}
 	}
+	if left == waiting {
+		return Reply{}, waiter.refusal().err
+	}
+	return Reply{}, &dems.Error{Code: dems.Indeterminate}
 }
 
 // run opens a session and proposes batches under it until the context ends. A session that the nodes have forgotten is
 // replaced by a new one.
 func (p *proposer) run(ctx context.Context) error {
+	defer close(p.ended)
 	for ctx.Err() == nil {
 		if err := p.openSession(ctx); err != nil {
 			break
@@ -118,14 +100,7 @@ func (p *proposer) run(ctx context.Context) error {
 		p.runSession(ctx)
 		p.open.Store(false)
 	}
-	for {
-		select {
-		case waiter := <-p.queue:
-			waiter.done <- answer{err: &dems.Error{Code: dems.Unavailable}}
-		default:
-			return nil
-		}
-	}
+	return nil
 }
 
 // openSession registers the front end, which opens its session, and retries until it succeeds or the context ends.
@@ -137,9 +112,7 @@ func (p *proposer) openSession(ctx context.Context) error {
 	for {
 		view, changed := p.members.watch()
 		if view.leader != nil && len(view.voters) > 0 {
-			attempt, cancel := context.WithTimeout(ctx, sessionTimeout)
-			_, err := view.leader.replica.Propose(attempt, entry)
-			cancel()
+			err := p.register(ctx, view.leader, entry)
 			if err == nil {
 				break
 			}
@@ -158,6 +131,29 @@ func (p *proposer) openSession(ctx context.Context) error {
 	p.open.Store(true)
 	p.logger.Info("session open", "session", registration.Session)
 	return nil
+}
+
+// register proposes a registration to a leader, as long as that leads.
+func (p *proposer) register(ctx context.Context, leader *node, entry []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := leader.replica.Propose(ctx, entry)
+		done <- err
+	}()
+	for {
+		view, changed := p.members.watch()
+		if view.leader != leader {
+			cancel()
+			return <-done
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-changed:
+		}
+	}
 }
 
 // newSession returns a random number that is not 0.
@@ -180,30 +176,30 @@ func pause(ctx context.Context, changed <-chan struct{}, duration time.Duration)
 	return true
 }
 
-// learn takes in what an error tells about who leads and asks the others.
+// learn takes in what a node's refusal or failure to lead tells about who leads, and asks everybody.
 func (p *proposer) learn(n *node, err error) {
+	p.members.fail(n)
 	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader {
 		p.members.hint(n, refused.Leader)
 	}
 	p.members.refresh()
 }
 
-// runSession forms batches until the context ends or the session is lost.
+// runSession forms batches until the context ends or the session is lost, and returns when every batch has landed. A
+// batch that is in flight when the session is lost finds out for itself what became of it.
 func (p *proposer) runSession(ctx context.Context) {
-	scope, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
-	var group sync.WaitGroup
-	defer group.Wait()
-	defer lose(nil)
-	group.Go(func() { p.listen(scope) })
+	listening, silence := context.WithCancel(ctx)
+	forming, lose := context.WithCancel(ctx)
+	var listeners, flights sync.WaitGroup
+	listeners.Go(func() { p.listen(listening) })
 	for {
-		number, ok := p.clear(scope)
+		number, ok := p.clear(forming)
 		if !ok {
-			return
+			break
 		}
-		waiters := p.collect(scope)
+		waiters := p.collect(forming)
 		if waiters == nil {
-			return
+			break
 		}
 		f := &flight{session: p.session, number: number, waiters: waiters, wake: make(chan struct{}, 1)}
 		p.mu.Lock()
@@ -211,13 +207,18 @@ func (p *proposer) runSession(ctx context.Context) {
 		p.next = number + 1
 		p.mu.Unlock()
 		p.metrics.batchSize.Observe(float64(len(waiters)))
-		group.Go(func() {
-			if lost := p.fly(scope, f); lost {
-				lose(errSessionLost)
+		flights.Go(func() {
+			if lost := p.fly(ctx, f); lost {
+				p.logger.Warn("the nodes do not know the session any more", "session", f.session)
+				lose()
 			}
 			p.land(f)
 		})
 	}
+	flights.Wait()
+	lose()
+	silence()
+	listeners.Wait()
 }
 
 // clear waits until another batch may be in flight and returns its number. It keeps every batch in flight within window
@@ -249,43 +250,21 @@ func (p *proposer) land(f *flight) {
 	p.landed = make(chan struct{})
 }
 
-// collect waits for a command and for a leader, and returns what is waiting then, up to one batch. Commands stay
-// waiting, so that their waiters can take them back.
+// collect waits for a command and for a leader, and returns what is waiting then, up to one batch; nil when the context
+// ended. Commands stay waiting, so that their waiters can give them up.
 func (p *proposer) collect(ctx context.Context) []*pending {
-	var waiters []*pending
-	select {
-	case <-ctx.Done():
-		return nil
-	case first := <-p.queue:
-		waiters = append(waiters, first)
-	}
-	for view, changed := p.members.watch(); view.leader == nil; view, changed = p.members.watch() {
-		p.members.refresh()
-		if !pause(ctx, changed, 10*retryPause) {
-			p.giveBack(waiters)
-			return nil
-		}
-	}
-	for len(waiters) < dems.MaxBatchCommands {
-		select {
-		case waiter := <-p.queue:
-			waiters = append(waiters, waiter)
-		default:
+	for p.queue.wait(ctx) {
+		view, changed := p.members.watch()
+		if view.leader == nil {
+			p.members.refresh()
+			if !pause(ctx, changed, 10*retryPause) {
+				return nil
+			}
+		} else if waiters := p.queue.take(dems.MaxBatchCommands); waiters != nil {
 			return waiters
 		}
 	}
-	return waiters
-}
-
-// giveBack puts commands that were certainly not applied back into the queue, or answers them where it is full.
-func (p *proposer) giveBack(waiters []*pending) {
-	for _, waiter := range waiters {
-		select {
-		case p.queue <- waiter:
-		default:
-			waiter.done <- answer{err: &dems.Error{Code: dems.Unavailable}}
-		}
-	}
+	return nil
 }
 
 // listen receives the votes of every node until the context ends.
@@ -335,7 +314,7 @@ func (p *proposer) receive(n *node, votes []dems.Vote) {
 		f := p.flights[votes[i].Batch]
 		p.mu.Unlock()
 		if f != nil {
-			f.cast(n, votes[i].Index, votes[i].Results, nil)
+			f.cast(n, &votes[i], nil)
 		}
 	}
 }

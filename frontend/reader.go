@@ -1,9 +1,11 @@
 package frontend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +43,8 @@ type reader struct {
 	metrics  *coreMetrics
 	meets    chan struct{} // a token for each node that may be asked again at once
 
+	ended chan struct{} // closed when run's context has ended: nobody is asked any more
+
 	mu    sync.Mutex
 	ctx   context.Context // lanes live as long as it; nil before run and after
 	group sync.WaitGroup
@@ -50,7 +54,7 @@ type reader struct {
 func newReader(m *members, p *proposer, config *Config, metrics *coreMetrics) *reader {
 	return &reader{
 		members: m, proposer: p, logger: config.Logger, metrics: metrics,
-		meets: make(chan struct{}, meetLimit), lanes: map[*node]*lane{},
+		meets: make(chan struct{}, meetLimit), ended: make(chan struct{}), lanes: map[*node]*lane{},
 	}
 }
 
@@ -66,6 +70,7 @@ func (r *reader) run(ctx context.Context) error {
 	r.mu.Lock()
 	r.ctx = nil // nothing starts any more
 	r.mu.Unlock()
+	close(r.ended)
 	r.group.Wait()
 	return nil
 }
@@ -84,16 +89,19 @@ type nodeAnswer struct {
 	node    *node
 	applied uint64
 	answer  dems.Answer
+	meeting uint64 // the version for which the node is being asked again; 0: it is not
 }
 
 // answer takes in a node's answer in place of an earlier one.
 func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
 	q.mu.Lock()
 	at := slices.IndexFunc(q.answers, func(a nodeAnswer) bool { return a.node == n })
-	if at < 0 {
-		q.answers = append(q.answers, nodeAnswer{n, applied, answer})
-	} else {
-		q.answers[at] = nodeAnswer{n, applied, answer}
+	switch {
+	case q.decided: // too late; nothing is kept of it
+	case at < 0:
+		q.answers = append(q.answers, nodeAnswer{node: n, applied: applied, answer: answer})
+	default:
+		q.answers[at] = nodeAnswer{node: n, applied: applied, answer: answer}
 	}
 	q.mu.Unlock()
 	select {
@@ -102,18 +110,29 @@ func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
 	}
 }
 
+// decide ends the reading. Lanes may hold it for a while, but not the answers.
+func (q *reading) decide() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.decided, q.answers = true, nil
+}
+
+func (q *reading) isDecided() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.decided
+}
+
 // read returns what a majority answers to a query, and at which log index it holds.
 func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, reply Reply, err error) {
+	ctx, cancel := context.WithCancel(ctx) // questions to late nodes end with the reading
+	defer cancel()
 	q := &reading{query: query, wake: make(chan struct{}, 1)}
-	defer func() {
-		q.mu.Lock()
-		q.decided = true
-		q.mu.Unlock()
-	}()
+	defer q.decide()
 	view, changed := r.members.watch()
 	for len(view.voters) == 0 {
 		r.members.refresh()
-		if !pause(ctx, changed, 10*retryPause) {
+		if !pause(ctx, changed, 10*retryPause) || r.isEnded() {
 			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
 		}
 		view, changed = r.members.watch()
@@ -141,36 +160,51 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 			return nil, Reply{}, errUndecided
 		case <-ctx.Done():
 			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
+		case <-r.ended:
+			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
 		}
+	}
+}
+
+func (r *reader) isEnded() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
 	}
 }
 
 var errUndecided = errors.New("no majority gave the same answer for the same version")
 
-// tally returns the answer that a majority of the voters gave for one version.
+// tally returns the answer that a majority of the voters gave for one version. It holds at that version and at every index
+// up to what any of them that is right has applied. What a single one says that it applied is not believed: the least that
+// they say is either true or less than the truth, and the version is true.
 func (q *reading) tally(v *view) ([]byte, Reply, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.answers {
 		candidate := &q.answers[i].answer
-		agreeing, sequence := 0, uint64(0)
+		agreeing, sequence := 0, uint64(math.MaxUint64)
 		for j := range q.answers {
 			other := &q.answers[j]
-			if other.answer.Version == candidate.Version && string(other.answer.Result) == string(candidate.Result) {
+			if other.answer.Version == candidate.Version && bytes.Equal(other.answer.Result, candidate.Result) {
 				agreeing++
-				sequence = max(sequence, other.applied)
+				sequence = min(sequence, other.applied)
 			}
 		}
 		if agreeing >= v.majority() {
+			sequence = max(sequence, candidate.Version)
 			return candidate.Result, Reply{Sequence: sequence, Agreeing: agreeing, Asked: len(v.voters)}, true
 		}
 	}
 	return nil, Reply{}, false
 }
 
-// late returns the nodes whose version is lower than one that a correct node has, and that version. A wrong node may claim
-// any version, so one claim is not believed: of n nodes f may be wrong, those that did not answer first among them, and the
-// highest version but as many as may still be wrong is one that a correct node has, or less.
+// late returns the nodes whose version is lower than one that a correct node has, and that version, and notes that they are
+// being asked for it. A wrong node may claim any version, so one claim is not believed: of n nodes f may be wrong, those
+// that did not answer first among them, and the highest version but as many as may still be wrong is one that a correct
+// node has, or less.
 func (q *reading) late(v *view) ([]*node, uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -188,8 +222,9 @@ func (q *reading) late(v *view) ([]*node, uint64) {
 	version := versions[min(doubtful, len(versions)-1)]
 	var late []*node
 	for i := range q.answers {
-		if q.answers[i].answer.Version < version {
-			late = append(late, q.answers[i].node)
+		if a := &q.answers[i]; a.answer.Version < version && a.meeting != version {
+			a.meeting = version
+			late = append(late, a.node)
 		}
 	}
 	return late, version
@@ -212,7 +247,7 @@ func (r *reader) meet(ctx context.Context, late []*node, q *reading, version uin
 			query := q.query
 			query.Log = false
 			reply, err := n.replica.Query(ctx, dems.QueryBatch{MinIndex: version, Queries: []dems.Query{query}})
-			if err == nil && len(reply.Answers) == 1 {
+			if err == nil && len(reply.Answers) == 1 && n.speaks(reply.Node) {
 				q.answer(n, reply.Applied, reply.Answers[0])
 			}
 		})
@@ -284,9 +319,7 @@ func (r *reader) drive(ctx context.Context, n *node, l *lane) {
 func (l *lane) collect(ctx context.Context) []*reading {
 	var readings []*reading
 	add := func(q *reading) {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if !q.decided {
+		if !q.isDecided() {
 			readings = append(readings, q)
 		}
 	}
@@ -318,22 +351,26 @@ func (r *reader) ask(ctx context.Context, n *node, readings []*reading) {
 	request, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
 	reply, err := n.replica.Query(request, batch)
-	if err == nil && len(reply.Answers) == len(readings) {
+	if err == nil && len(reply.Answers) == len(readings) && n.speaks(reply.Node) {
 		for i, q := range readings {
 			q.answer(n, reply.Applied, reply.Answers[i])
 		}
 		return
 	}
 	r.logger.Debug("query failed", "node", n.address, "error", err)
+	refused, ok := errors.AsType[*dems.ReplicaError](err)
+	if ok && refused.Kind == dems.BadRequest && len(readings) > 1 { // the answers may be too large together
+		half := len(readings) / 2
+		r.ask(ctx, n, readings[:half])
+		r.ask(ctx, n, readings[half:])
+		return
+	}
 	r.members.refresh()
 	if !pause(ctx, nil, 5*retryPause) {
 		return
 	}
 	for _, q := range readings {
-		q.mu.Lock()
-		decided := q.decided
-		q.mu.Unlock()
-		if !decided {
+		if !q.isDecided() {
 			r.enqueue(n, q)
 		}
 	}
