@@ -1,0 +1,183 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dems"
+	"dems/transport"
+)
+
+// poll is how often conditions are looked at that nobody reports.
+const poll = 2 * time.Millisecond
+
+// Eventually waits until check returns nil.
+func (c *Cluster) Eventually(what string, check func(ctx context.Context) error) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			c.t.Fatalf("%s: %v", what, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// Status returns what a running node says of itself.
+func (c *Cluster) Status(id dems.NodeID) dems.NodeStatus {
+	c.t.Helper()
+	status, err := c.members[id].Status(c.t.Context())
+	if err != nil {
+		c.t.Fatalf("status of %s: %v", id, err)
+	}
+	return status
+}
+
+// WaitReady waits until a node answers reads.
+func (c *Cluster) WaitReady(id dems.NodeID) {
+	c.t.Helper()
+	c.Eventually(fmt.Sprintf("%s becomes ready", id), func(context.Context) error {
+		if status := c.Status(id); !status.Ready || status.Fresh {
+			return fmt.Errorf("%+v", status)
+		}
+		return nil
+	})
+}
+
+// WaitLeader waits until a majority of the running nodes knows the same leader, which runs, and returns its ID.
+func (c *Cluster) WaitLeader() dems.NodeID {
+	c.t.Helper()
+	var leader dems.NodeID
+	c.Eventually("a leader", func(context.Context) error {
+		counts := make(map[dems.NodeID]int)
+		for id := range c.members {
+			counts[c.Status(id).Leader]++
+		}
+		for id, count := range counts {
+			if c.members[id] != nil && count > len(c.peers)/2 {
+				leader = id
+				return nil
+			}
+		}
+		return fmt.Errorf("nodes follow %v", counts)
+	})
+	return leader
+}
+
+// WaitApplied waits until a node has applied an index.
+func (c *Cluster) WaitApplied(id dems.NodeID, index uint64) {
+	c.t.Helper()
+	c.Eventually(fmt.Sprintf("%s applies %d", id, index), func(context.Context) error {
+		if applied := c.Status(id).Applied; applied < index {
+			return fmt.Errorf("applied %d", applied)
+		}
+		return nil
+	})
+}
+
+// Propose has an entry ordered, asking one leader after another, and returns the leader's reply.
+func (c *Cluster) Propose(entry []byte) dems.BatchReply {
+	c.t.Helper()
+	var reply dems.BatchReply
+	c.Eventually("a proposal succeeds", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		for id := range c.members {
+			if c.Status(id).Leader == id {
+				var err error
+				reply, err = c.clients[id].Propose(ctx, entry)
+				if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.BadRequest {
+					c.t.Fatal(err)
+				}
+				return err
+			}
+		}
+		return errors.New("no leader")
+	})
+	return reply
+}
+
+// OpenSession registers a front end with a session of that number.
+func (c *Cluster) OpenSession(session uint64) dems.BatchReply {
+	c.t.Helper()
+	return c.Propose(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{
+		ID: "fe1", Address: "http://fe1", Version: "test", Time: time.UnixMilli(1), Session: session,
+	}}))
+}
+
+// CityLog returns all ordered records of a city on a node.
+func CityLog(ctx context.Context, from transport.Handler, city dems.City) ([]byte, error) {
+	var all []byte
+	for first := uint64(0); ; {
+		page, err := from.CityLog(ctx, city, first, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		if len(page.Records) == 0 {
+			if first != page.Total {
+				return nil, fmt.Errorf("record %d of %d is missing", first, page.Total)
+			}
+			return all, nil
+		}
+		all = append(all, page.Records...)
+		first += uint64(bytes.Count(page.Records, []byte{'\n'}))
+	}
+}
+
+// WaitEqual waits until all running nodes have applied the same index, and fails the test unless they then have the same
+// state digest and the same city logs.
+func (c *Cluster) WaitEqual() {
+	c.t.Helper()
+	highest := uint64(0)
+	for id := range c.members {
+		highest = max(highest, c.Status(id).Applied)
+	}
+	for id := range c.members {
+		c.WaitApplied(id, highest)
+	}
+	var first dems.NodeStatus
+	for _, id := range c.IDs() {
+		if c.members[id] == nil {
+			continue
+		}
+		status := c.Status(id)
+		if first.ID == "" {
+			first = status
+		}
+		if status.Applied != first.Applied || status.Digest != first.Digest {
+			c.t.Fatalf("%s has %s at %d, %s has %s at %d", first.ID, first.Digest, first.Applied, id, status.Digest, status.Applied)
+		}
+	}
+	c.Eventually("equal city logs", c.equalLogs)
+}
+
+func (c *Cluster) equalLogs(ctx context.Context) error {
+	for _, named := range dems.DefaultCities() {
+		var first []byte
+		var from dems.NodeID
+		for id, member := range c.members {
+			records, err := CityLog(ctx, member, named.City)
+			if err != nil {
+				return fmt.Errorf("%s: %w", id, err)
+			}
+			if from == "" {
+				first, from = records, id
+			}
+			if !bytes.Equal(records, first) {
+				return fmt.Errorf("%s of %s has %d bytes, of %s %d", named.City, from, len(first), id, len(records))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"dems"
+
+	"github.com/hashicorp/raft"
+)
+
+// bootstrap writes the cluster's first configuration into an empty data folder: all configured nodes as voters, the same
+// on every node. Before that it asks the peers whether this node has been a member before. Then its folder is not new but
+// lost, and with it entries that it has promised to keep: it must not come back as if nothing had been. A majority of the
+// nodes, this one included, has to have no objection; until then it keeps asking.
+func (n *Node) bootstrap(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		clear, err := n.hasNoPast(ctx)
+		if err != nil {
+			return err
+		}
+		if clear >= n.config.majority() {
+			break
+		}
+		n.logger.Info("waiting for peers before joining with an empty data folder",
+			"answers", clear, "needed", n.config.majority())
+		if !pause(ctx, attempt) {
+			return ctx.Err()
+		}
+	}
+	var configuration raft.Configuration
+	ids := append(n.config.peers(), n.config.ID)
+	slices.Sort(ids)
+	for _, id := range ids {
+		configuration.Servers = append(configuration.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: serverID(id, 1), Address: raft.ServerAddress(id),
+		})
+	}
+	err := n.protected(func() error {
+		return raft.BootstrapCluster(n.raftConfig(), n.folder.Log, n.folder.Log, n.folder.Snapshots, nil, configuration)
+	})
+	if err != nil {
+		return fmt.Errorf("write the first configuration: %w", err)
+	}
+	n.state.setConfiguration(1, configuration.Servers, false)
+	n.fresh.Store(false)
+	return nil
+}
+
+// hasNoPast counts the nodes, this one included, that do not know of an earlier life of this node. A peer that does is an
+// error.
+func (n *Node) hasNoPast(ctx context.Context) (clear int, err error) {
+	answers := make(chan error, len(n.config.Peers))
+	peers := n.config.peers()
+	for _, id := range peers {
+		go func() { answers <- n.askPast(ctx, id) }()
+	}
+	clear = 1
+	for range peers {
+		switch answer := <-answers; {
+		case answer == nil:
+			clear++
+		case errors.Is(answer, errLostData):
+			err = answer
+		default:
+			n.logger.Debug("asking whether this node has been a member", "error", answer)
+		}
+	}
+	return clear, err
+}
+
+// errLostData means that this node has been a member before and lost what it knew.
+var errLostData = errors.New("the data folder is empty, but this node has been a member before")
+
+// askPast asks one peer whether it knows of an earlier life of this node: nil means no. A peer that knows a leader is
+// asked for what is certain, a registry that covers everything acknowledged.
+func (n *Node) askPast(ctx context.Context, id dems.NodeID) error {
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	status, err := n.peers[id].Status(asking)
+	if err != nil {
+		return err
+	}
+	if status.Fresh {
+		return nil
+	}
+	index := uint64(0)
+	if leader := n.peers[status.Leader]; leader != nil {
+		if index, err = leader.ReadIndex(asking); err != nil {
+			return err
+		}
+	}
+	registry, err := n.registryOf(ctx, id, index)
+	if err != nil {
+		return err
+	}
+	for _, registered := range registry.Nodes {
+		if registered.ID == string(n.config.ID) {
+			return fmt.Errorf("%w, says %s: registered at %s as incarnation %d: start it with its old data folder %s, or "+
+				"replace this node", errLostData, id, registered.Time, registered.Incarnation, n.config.DataDir)
+		}
+	}
+	if status.Configuration > 0 && !slices.ContainsFunc(status.Members, func(m dems.Member) bool { return m.ID == n.config.ID }) {
+		return fmt.Errorf("%w, says %s: it is no longer in the cluster's configuration: replace this node", errLostData, id)
+	}
+	return nil
+}

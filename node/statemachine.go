@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"dems"
+	"dems/fsm"
+	"dems/node/citylog"
+	"dems/node/storage"
+
+	"github.com/hashicorp/raft"
+)
+
+// stateMachine is the state machine as Raft sees it. Raft calls its methods one at a time, except Persist of a snapshot.
+// It implements raft.BatchingFSM.
+type stateMachine struct {
+	id          dems.NodeID
+	incarnation uint64
+	cities      dems.Cities
+	logs        *citylog.Logs
+	snapshots   *storage.Snapshots
+	applied     appliedIndex
+	ring        *ring
+	metrics     *metrics
+	fail        func(error)
+	failed      <-chan struct{} // closed after fail: nothing is applied any more
+
+	mu      sync.RWMutex // held for writing while an entry is applied
+	machine *fsm.Machine
+
+	configurationMu sync.Mutex
+	configuration   configuration
+}
+
+// configuration is the newest one that this node knows, with its index. One that was only read from the log at the start
+// may turn out never to have been committed; any that was applied replaces it.
+type configuration struct {
+	index   uint64
+	servers []raft.Server
+	applied bool
+}
+
+// response is what a proposal's future carries.
+type response struct {
+	ballot  ballot
+	term    uint64
+	refused string // registrations only
+}
+
+// CityLog implements citylog.State.
+func (s *stateMachine) CityLog(city dems.City) (records uint64, chain dems.Digest) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.machine.CityLog(city)
+}
+
+// view calls look with the state, which does not change meanwhile and must not be kept.
+func (s *stateMachine) view(look func(*fsm.Machine)) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	look(s.machine)
+}
+
+func (s *stateMachine) hasFailed() bool {
+	select {
+	case <-s.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Apply implements raft.FSM.
+func (s *stateMachine) Apply(entry *raft.Log) any { return s.ApplyBatch([]*raft.Log{entry})[0] }
+
+// ApplyBatch implements raft.BatchingFSM. The lock is held for one entry at a time, so that reads wait for one only.
+func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
+	responses := make([]any, len(entries))
+	ballots := make([]ballot, 0, len(entries))
+	var records []fsm.Record
+	for i, entry := range entries {
+		switch {
+		case s.hasFailed():
+			responses[i] = errFailed
+		case entry.Type == raft.LogConfiguration:
+			s.setConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data).Servers, true)
+		default:
+			applied, err := s.applyOne(entry)
+			if err != nil {
+				s.fail(fmt.Errorf("apply log entry: %w: this node is damaged, or runs another version than its peers", err))
+				responses[i] = errFailed
+				continue
+			}
+			b := s.ballot(entry, &applied)
+			responses[i] = &response{ballot: b, term: entry.Term, refused: applied.Refused}
+			ballots = append(ballots, b)
+			records = append(records, applied.Records...)
+		}
+	}
+	if len(ballots) > 0 && !s.hasFailed() {
+		s.ring.publish(ballots)
+		s.applied.advance(ballots[len(ballots)-1].vote.Index)
+		s.logs.Append(records)
+	}
+	return responses
+}
+
+func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
+	start := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	applied, err := s.machine.Apply(entry.Index, entry.Data)
+	s.metrics.apply.Observe(time.Since(start).Seconds())
+	return applied, err
+}
+
+// ballot makes this node's vote for an entry. A front end's registration is voted on as batch 0 of its session.
+func (s *stateMachine) ballot(entry *raft.Log, applied *fsm.Applied) ballot {
+	b := ballot{results: applied.Results, vote: dems.Vote{
+		Node: s.id, Incarnation: s.incarnation, Index: entry.Index, Session: applied.Session, Batch: applied.Batch,
+		Results: applied.ResultDigest, State: applied.StateDigest,
+	}}
+	if applied.Kind == dems.RegisterFrontEndEntry {
+		if decoded, err := dems.DecodeEntry(entry.Data); err == nil {
+			b.vote.Session = decoded.Registration.Session
+		}
+	}
+	return b
+}
+
+// Snapshot implements raft.FSM.
+func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
+	if s.hasFailed() {
+		return nil, errFailed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &snapshot{s.machine.Snapshot(), s.logs}, nil
+}
+
+// Restore implements raft.FSM for a snapshot that the leader sent. One that cannot be used is deleted: it is the newest,
+// and the next start would fail on it.
+func (s *stateMachine) Restore(reader io.ReadCloser) error {
+	source, ok := reader.(raft.ReadCloserWrapper)
+	if !ok {
+		return errors.New("the snapshot does not say which it is")
+	}
+	received, ok := source.WrappedReadCloser().(*storage.SnapshotReader)
+	if !ok {
+		return errors.New("the snapshot does not say which it is")
+	}
+	machine, err := fsm.Restore(reader, s.cities)
+	if err == nil && machine.Index() < s.applied.get() {
+		err = fmt.Errorf("the snapshot ends at index %d, but %d is applied here", machine.Index(), s.applied.get())
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("snapshot from the leader: %w", err), s.snapshots.Remove(received.Meta.ID))
+	}
+	s.mu.Lock()
+	s.machine = machine
+	s.mu.Unlock()
+	s.setConfiguration(received.Meta.ConfigurationIndex, received.Meta.Configuration.Servers, true)
+	s.applied.advance(machine.Index())
+	s.logs.Restored(machine)
+	return nil
+}
+
+func (s *stateMachine) setConfiguration(index uint64, servers []raft.Server, applied bool) {
+	s.configurationMu.Lock()
+	defer s.configurationMu.Unlock()
+	if index >= s.configuration.index || !s.configuration.applied {
+		s.configuration = configuration{index, servers, applied}
+	}
+}
+
+func (s *stateMachine) getConfiguration() configuration {
+	s.configurationMu.Lock()
+	defer s.configurationMu.Unlock()
+	return s.configuration
+}
+
+// snapshot is the state at one index. It implements raft.FSMSnapshot.
+type snapshot struct {
+	*fsm.Snapshot
+	logs *citylog.Logs
+}
+
+// persistTimeout bounds how long a snapshot waits for the city logs to be durable.
+const persistTimeout = time.Minute
+
+// Persist implements raft.FSMSnapshot. The records that the state counts are durable before the snapshot is: Raft will
+// not replay them again. A state that is not what its digest says is kept from spreading.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	ctx, cancel := context.WithTimeout(context.Background(), persistTimeout)
+	defer cancel()
+	if err := s.logs.Sync(ctx, s); err != nil {
+		return err
+	}
+	if again := s.Recompute(); again != s.Digest() {
+		return fmt.Errorf("the state at index %d has digest %s, but its records give %s", s.Index(), s.Digest(), again)
+	}
+	if _, err := s.WriteTo(sink); err != nil {
+		return err
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (s *snapshot) Release() {}
