@@ -34,8 +34,8 @@ type Config struct {
 	// IdleTimeout is after how long without a packet a connection counts as dead; default 2 s. The shorter of both ends'
 	// counts. Danger: much shorter, and a busy machine loses healthy connections.
 	IdleTimeout time.Duration
-	// KeepAlivePeriod is after how long without a packet the end that dialled asks for one; default a third of
-	// IdleTimeout. It must be shorter than half of it.
+	// KeepAlivePeriod is how often the end that dialled makes the other end send something; default a third of
+	// IdleTimeout. It must be at most half of it.
 	KeepAlivePeriod time.Duration
 }
 
@@ -103,11 +103,11 @@ func (c *Config) quicConfig(dialling bool) *quic.Config {
 		InitialConnectionReceiveWindow: connectionWindow,
 		MaxConnectionReceiveWindow:     maxConnectionWindow,
 		MaxIncomingStreams:             maxStreams,
-		MaxIncomingUniStreams:          8, // HTTP/3 uses three
+		MaxIncomingUniStreams:          8,    // HTTP/3 uses three
+		EnableDatagrams:                true, // for keep-alives
 	}
 	if dialling {
 		config.MaxIncomingStreams = -1
-		config.KeepAlivePeriod = c.KeepAlivePeriod
 	}
 	return config
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"time"
 
 	"dems"
 
@@ -128,7 +130,7 @@ func (c *connector) connect() (*connection, error) {
 	}
 	dialled, err := c.endpoint.transport.Dial(ctx, remote, config.Credentials.clientTLS(c.protocol, c.node), config.quicConfig(true))
 	if err != nil {
-		if errors.Is(err, quic.ErrTransportClosed) {
+		if errors.Is(err, net.ErrClosed) {
 			c.endpoint.fail(err)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
@@ -142,7 +144,28 @@ func (c *connector) connect() (*connection, error) {
 		closeConnection(dialled)
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
+	c.endpoint.start(func() { keepAlive(dialled, config.KeepAlivePeriod) })
 	return connection, nil
+}
+
+// keepAliveBytes makes a keep-alive large enough for a stateless reset to answer it: QUIC's own, a ping, is too small, so
+// that of a restarted node it would learn nothing.
+const keepAliveBytes = 32
+
+// keepAlive sends an empty datagram now and then, which the other end acknowledges and drops, until the connection ends.
+func keepAlive(connection *quic.Conn, period time.Duration) {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := connection.SendDatagram(make([]byte, keepAliveBytes)); err != nil {
+				return
+			}
+		case <-connection.Context().Done():
+			return
+		}
+	}
 }
 
 // confirm learns who the node is, and for RPC waits for its first frame: with TLS 1.3 the dialling side is done before the

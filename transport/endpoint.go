@@ -150,10 +150,10 @@ func (e *Endpoint) Close() error {
 			open = append(open, connection)
 		}
 		e.mutex.Unlock()
+		e.cancel()
 		if e.listener != nil {
 			e.listener.Close()
 		}
-		e.cancel()
 		if layer != nil {
 			layer.Close()
 		}
