@@ -167,18 +167,17 @@ func TestUserLogTellsThatThereIsNoResponse(t *testing.T) {
 func TestTheRequestIsRecordedBeforeItIsSent(t *testing.T) {
 	folder := t.TempDir()
 	s := start(t, "TORM0001", 1, withLog(t, folder))
-	done := make(chan error)
+	done := make(chan error, 1)
+	applied := s.cluster.NextApplied()
 	s.frontEnds[0].Fault(onenode.HangAfter)
 	go func() {
 		_, err := s.AddEvent(t.Context(), eventKey(t, dems.Seminar, "TORM100519"), 3)
 		done <- err
 	}()
-	for s.cluster.Applied() == 0 {
-		select {
-		case err := <-done:
-			t.Fatalf("it ended before it was applied: %v", err)
-		case <-time.After(time.Millisecond):
-		}
+	select {
+	case err := <-done:
+		t.Fatalf("it ended before it was applied: %v", err)
+	case <-applied:
 	}
 	records := readLog(t, folder, "TORM0001")
 	if len(records) != 1 || records[0]["status"] != "sent" || records[0]["response"] != "none yet" {

@@ -10,8 +10,11 @@ import (
 	"dems/client"
 )
 
-// clearTimeout is how long removing the events may take in all.
-const clearTimeout = 5 * time.Minute
+// Removing an event takes longer than anything else, because it may have the bookings of all customers.
+const (
+	removalTimeout = time.Minute     // of one event, with all retries
+	clearTimeout   = 5 * time.Minute // of all of them
+)
 
 // Run makes events, puts the front ends under load, removes the events and returns a report. When ctx ends, the load does,
 // and the report is about what was done until then. The report is nil where there was no load at all; the error may be
@@ -32,11 +35,16 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 		}
 		course.endpoints = append(course.endpoints, parsed)
 	}
-	api, err := client.New(client.Config{Endpoints: config.Endpoints, Timeout: time.Minute})
+	api, err := client.New(client.Config{Endpoints: config.Endpoints, Timeout: config.Timeout})
 	if err != nil {
 		return nil, err
 	}
 	defer api.Close()
+	remover, err := client.New(client.Config{Endpoints: config.Endpoints, Timeout: removalTimeout})
+	if err != nil {
+		return nil, err
+	}
+	defer remover.Close()
 	course.stage, err = prepare(ctx, config, api, rand.New(rand.NewPCG(config.Seed, 0)))
 	var report *Report
 	if err == nil {
@@ -47,7 +55,7 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 	}
 	clearContext, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearTimeout)
 	defer cancel()
-	return report, errors.Join(err, course.stage.clear(clearContext))
+	return report, errors.Join(err, course.stage.clear(clearContext, remover))
 }
 
 // run does the load.

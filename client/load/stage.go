@@ -14,12 +14,11 @@ import (
 )
 
 const (
-	setupParallel  = 16       // requests at once before and after the load
-	minimumSeeded  = 100      // bookings made beforehand where there are reads
-	managerNumber  = 1        // of each city's manager who makes the events
-	removalTimeout = 60       // seconds for one event: it may have all customers' bookings
-	firstYear      = 2050     // events of a load are far from those of people
-	days           = 365 * 49 // from firstYear on
+	setupParallel = 16       // requests at once before and after the load
+	minimumSeeded = 100      // bookings made beforehand where there are reads
+	managerNumber = 1        // of each city's manager who makes the events
+	firstYear     = 2050     // events of a load are far from those of people
+	days          = 365 * 49 // from firstYear on
 )
 
 // stage is the events of one load and how far each has been used.
@@ -131,8 +130,8 @@ func (s *stage) seed(ctx context.Context) error {
 	group.SetLimit(setupParallel)
 	for number := range max(len(s.events), minimumSeeded) {
 		event := s.events[number%len(s.events)]
-		if event.base == s.customers {
-			continue
+		if event.base >= max(s.customers/2, 1) {
+			continue // the others are for the load
 		}
 		made := booking{customer: homeCustomer(event.key, event.base), event: event.key}
 		event.base++
@@ -149,7 +148,7 @@ func (s *stage) seed(ctx context.Context) error {
 }
 
 // clear removes the events with their bookings. One that was not made after all is no error.
-func (s *stage) clear(ctx context.Context) error {
+func (s *stage) clear(ctx context.Context, api *client.Client) error {
 	group, groupContext := errgroup.WithContext(ctx)
 	group.SetLimit(setupParallel / 2)
 	for _, event := range s.events {
@@ -157,9 +156,7 @@ func (s *stage) clear(ctx context.Context) error {
 			continue
 		}
 		group.Go(func() error {
-			removal, cancel := context.WithTimeout(groupContext, removalTimeout*time.Second)
-			defer cancel()
-			_, err := s.api.As(manager(event.key.ID.City)).RemoveEvent(removal, event.key, dems.CancelBookings)
+			_, err := api.As(manager(event.key.ID.City)).RemoveEvent(groupContext, event.key, dems.CancelBookings)
 			if dems.CodeOf(err) == dems.EventNotFound {
 				return nil
 			}

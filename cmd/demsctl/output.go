@@ -99,14 +99,15 @@ func (p *page) table(head []string, rows [][]cell) {
 	}
 	for _, row := range append([][]cell{titles}, rows...) {
 		for column, field := range row {
-			p.field(field, widths[column], numeric[column], column == len(row)-1)
+			p.field(field, widths[column], numeric[column])
 		}
+		p.Truncate(len(bytes.TrimRight(p.Bytes(), " ")))
 		p.WriteByte('\n')
 	}
 }
 
-// field writes one cell and, but for the last of a row, the gap after it.
-func (p *page) field(field cell, width int, right, last bool) {
+// field writes one cell and the gap after it.
+func (p *page) field(field cell, width int, right bool) {
 	text := printable(field.text)
 	padding := strings.Repeat(" ", width-utf8.RuneCountInString(text))
 	if right {
@@ -116,9 +117,6 @@ func (p *page) field(field cell, width int, right, last bool) {
 		text = "\x1b[" + field.colour + "m" + text + "\x1b[0m"
 	}
 	p.WriteString(text)
-	if last {
-		return
-	}
 	if !right {
 		p.WriteString(padding)
 	}

@@ -219,15 +219,11 @@ func (p *program) complain(command *cobra.Command, err error) {
 		return
 	}
 	failed, ok := errors.AsType[*client.Error](err)
-	switch {
-	case ok && p.output == "json":
+	if ok && p.output == "json" {
 		fmt.Fprintln(p.stderr, string(problemDocument(failed)))
 		return
-	case ok:
-		fmt.Fprintf(p.stderr, "demsctl: %s\n", printable(failed.Error()))
-	default:
-		fmt.Fprintf(p.stderr, "demsctl: %s\n", printable(err.Error()))
 	}
+	fmt.Fprintf(p.stderr, "demsctl: %s\n", printable(err.Error()))
 	if ok && failed.Key != "" && exitStatus(err) == exitIndeterminate {
 		fmt.Fprintf(p.stderr, "demsctl: to learn the outcome, give the same command with --idempotency-key %s\n", failed.Key)
 	}

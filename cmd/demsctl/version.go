@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -14,17 +15,20 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: `  demsctl version -o json`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			version := buildVersion()
-			body, err := json.Marshal(version)
+			info := buildVersion()
+			body, err := json.Marshal(info)
 			if err != nil {
 				return err
 			}
 			return p.emit(body, func(page *page) {
-				page.line("demsctl %s, built from %s with %s", version.Version, version.Revision, version.Go)
+				page.line("demsctl %s, built from %s with %s", info.Version, info.Revision, info.Go)
 			})
 		},
 	}
 }
+
+// version is set by the linker for releases; else the build's own information serves.
+var version = ""
 
 // versionInfo is what the build knows of itself.
 type versionInfo struct {
@@ -34,14 +38,16 @@ type versionInfo struct {
 }
 
 func buildVersion() versionInfo {
-	info := versionInfo{Version: "(devel)", Revision: "unknown", Go: "unknown"}
+	info := versionInfo{Version: version, Revision: "unknown", Go: runtime.Version()}
 	build, ok := debug.ReadBuildInfo()
+	if ok && info.Version == "" {
+		info.Version = build.Main.Version
+	}
+	if info.Version == "" {
+		info.Version = "unknown"
+	}
 	if !ok {
 		return info
-	}
-	info.Go = build.GoVersion
-	if build.Main.Version != "" {
-		info.Version = build.Main.Version
 	}
 	for _, setting := range build.Settings {
 		switch {

@@ -28,8 +28,9 @@ type Cluster struct {
 	batches  uint64
 	leader   dems.NodeID
 	records  map[dems.City][][]byte
-	failing  []dems.Code // what the next operations are answered with
-	applied  int         // mutating commands that reached the state machine, replays included
+	failing  []dems.Code     // what the next operations are answered with
+	applied  int             // mutating commands that reached the state machine, replays included
+	waiting  []chan struct{} // closed when the next one has been applied
 }
 
 // NewCluster returns a cluster with the default cities and the nodes n1, n2 and n3 registered.
@@ -83,6 +84,15 @@ func (c *Cluster) Applied() int {
 	return c.applied
 }
 
+// NextApplied returns a channel that is closed when the next mutating command has been applied.
+func (c *Cluster) NextApplied() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := make(chan struct{})
+	c.waiting = append(c.waiting, next)
+	return next
+}
+
 // failure returns the error that the next operation is to get. The caller holds the mutex.
 func (c *Cluster) failure() error {
 	if len(c.failing) == 0 {
@@ -111,6 +121,10 @@ func (c *Cluster) Do(_ context.Context, command dems.Command) (frontend.Reply, e
 	applied, err := c.apply(dems.Entry{Kind: dems.BatchEntry, Batch: dems.Batch{
 		Session: session, Number: c.batches, Commands: []dems.Command{command},
 	}})
+	for _, next := range c.waiting {
+		close(next)
+	}
+	c.waiting = nil
 	if err != nil {
 		return frontend.Reply{}, err
 	}
