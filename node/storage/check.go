@@ -39,8 +39,9 @@ func boltOptions(readOnly bool) *bbolt.Options {
 
 // checkLog reads raft.db without changing it: its structure as a whole, and every entry after the one with index after,
 // which is what the node is going to apply. It comes before bbolt opens the file for writing, because that walks the
-// file's pages on another goroutine, where damage cannot be caught.
-func checkLog(ctx context.Context, path string, after uint64) (extent Extent, err error) {
+// file's pages on another goroutine, where damage cannot be caught. Only a folder without node.json may have a file whose
+// making was interrupted.
+func checkLog(ctx context.Context, path string, after uint64, marked bool) (extent Extent, err error) {
 	// Damage in a mapped file shows as a panic of bbolt or as a memory fault.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -48,8 +49,13 @@ func checkLog(ctx context.Context, path string, after uint64) (extent Extent, er
 			err = corrupt(path, cause)
 		}
 	}()
-	if made, err := checkStructure(path); err != nil || !made {
+	if err := checkMeta(path); err != nil {
+		return Extent{}, corrupt(path, err)
+	}
+	if made, err := checkStructure(path); err != nil || !made && !marked {
 		return Extent{}, err
+	} else if !made {
+		return Extent{}, corrupt(path, "parts are missing")
 	}
 	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: boltOptions(true)})
 	if err != nil {
@@ -86,7 +92,10 @@ func checkStructure(path string) (made bool, err error) {
 			}
 			last, cursor := uint64(0), bucket.Cursor()
 			for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
-				if name != "logs" {
+				if name == "conf" {
+					if text := string(key); text != keyTerm && text != keyVoteTerm && text != keyVote {
+						return corrupt(path, fmt.Sprintf("it holds %q", text))
+					}
 					continue
 				}
 				if len(key) != 8 || binary.BigEndian.Uint64(key) <= last {
@@ -101,6 +110,29 @@ func checkStructure(path string) (made bool, err error) {
 	return made, err
 }
 
+// readStable reads what Raft remembers beside its log, and checks all of it.
+func (e *Extent) readStable(store *raftboltdb.BoltStore) error {
+	for _, key := range []string{keyTerm, keyVoteTerm, keyVote} {
+		sealed, err := store.Get([]byte(key))
+		if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		value, err := openValue([]byte(key), sealed)
+		if err != nil {
+			return err
+		}
+		if key == keyTerm {
+			e.Term = binary.BigEndian.Uint64(value)
+		} else {
+			e.voted = true
+		}
+	}
+	return nil
+}
+
 // readLog checks every entry after the one with index after.
 func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, after uint64) (Extent, error) {
 	var extent Extent
@@ -111,11 +143,12 @@ func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, afte
 	if extent.Last, err = store.LastIndex(); err != nil {
 		return Extent{}, corrupt(path, err)
 	}
-	if extent.Term, err = store.GetUint64([]byte("CurrentTerm")); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+	if err := extent.readStable(store); err != nil {
 		return Extent{}, corrupt(path, err)
 	}
-	_, err = store.GetUint64([]byte("LastVoteTerm"))
-	extent.voted = err == nil
+	if extent.Last > 0 && extent.Term == 0 {
+		return Extent{}, corrupt(path, "it has entries but no term")
+	}
 	for index := max(extent.First, after+1); index <= extent.Last; index++ {
 		if err := ctx.Err(); err != nil {
 			return Extent{}, err

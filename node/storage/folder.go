@@ -79,7 +79,7 @@ func Open(ctx context.Context, config Config) (*Folder, error) {
 	}
 	if err == nil && folder.Fresh() && folder.Extent.Term > 0 {
 		// A crash between the two writes that make a cluster: undo the first, so that both can be made.
-		err = bolt.SetUint64([]byte("CurrentTerm"), 0)
+		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), make([]byte, 8)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
@@ -137,7 +137,7 @@ func (f *Folder) check(ctx context.Context, config *Config, marked bool) error {
 		after = f.Newest.Index
 	}
 	if present && info.Size() > 0 {
-		if f.Extent, err = checkLog(ctx, path, after); err != nil {
+		if f.Extent, err = checkLog(ctx, path, after, marked); err != nil {
 			return err
 		}
 	}

@@ -109,16 +109,57 @@ func (l *Log) DeleteRange(first, last uint64) error {
 
 // Set implements raft.StableStore.
 func (l *Log) Set(key, value []byte) error {
-	return l.written("raft term and vote", l.bolt.Set(key, value))
+	return l.written("raft term and vote", l.bolt.Set(key, sealValue(key, value)))
 }
 
 // Get implements raft.StableStore.
-func (l *Log) Get(key []byte) ([]byte, error) { return l.bolt.Get(key) }
+func (l *Log) Get(key []byte) ([]byte, error) {
+	sealed, err := l.bolt.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	value, err := openValue(key, sealed)
+	if err != nil {
+		l.end(corrupt(l.path, err))
+	}
+	return value, nil
+}
 
 // SetUint64 implements raft.StableStore.
 func (l *Log) SetUint64(key []byte, value uint64) error {
-	return l.written("raft term and vote", l.bolt.SetUint64(key, value))
+	return l.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 
 // GetUint64 implements raft.StableStore.
-func (l *Log) GetUint64(key []byte) (uint64, error) { return l.bolt.GetUint64(key) }
+func (l *Log) GetUint64(key []byte) (uint64, error) {
+	value, err := l.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// What Raft keeps in the stable store.
+const (
+	keyTerm     = "CurrentTerm"
+	keyVoteTerm = "LastVoteTerm"
+	keyVote     = "LastVoteCand"
+)
+
+// sealValue appends a checksum to a value.
+func sealValue(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
+	return binary.LittleEndian.AppendUint32(append([]byte(nil), value...), sum)
+}
+
+// openValue is the inverse of sealValue.
+func openValue(key, sealed []byte) ([]byte, error) {
+	if len(sealed) < 4 || string(sealValue(key, sealed[:len(sealed)-4])) != string(sealed) {
+		return nil, fmt.Errorf("%s has a wrong checksum", key)
+	}
+	value := sealed[:len(sealed)-4]
+	if string(key) != keyVote && len(value) != 8 {
+		return nil, fmt.Errorf("%s has %d bytes", key, len(value))
+	}
+	return value, nil
+}
