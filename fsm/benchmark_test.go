@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -166,6 +168,118 @@ func BenchmarkApplyBooking(b *testing.B) {
 	}
 }
 
+const millionBookings = 1_000_000
+
+// BenchmarkDigest measures the digest as every entry forms it, and its recomputation from a million bookings.
+func BenchmarkDigest(b *testing.B) {
+	m, w := New(dems.DefaultCities()), newWorkload(false)
+	w.fill(b, m, millionBookings)
+	b.Run("incremental", func(b *testing.B) {
+		for b.Loop() {
+			m.Digest()
+		}
+	})
+	b.Run("recompute", func(b *testing.B) {
+		for b.Loop() {
+			if m.Recompute() != m.Digest() {
+				b.Fatal("they differ")
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/millionBookings, "ns/booking")
+	})
+	b.Run("invariants", func(b *testing.B) {
+		for b.Loop() {
+			if err := m.CheckInvariants(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkSnapshot measures, with a million bookings and keys, how long Snapshot stalls Apply, how much slower the
+// bookings after it are, and how long writing takes.
+func BenchmarkSnapshot(b *testing.B) {
+	m, w := New(dems.DefaultCities()), newWorkload(true)
+	w.fill(b, m, millionBookings)
+	b.Run("stall", func(b *testing.B) {
+		for b.Loop() {
+			m.Snapshot()
+		}
+	})
+	b.Run("write", func(b *testing.B) {
+		var size int64
+		for b.Loop() {
+			count, err := m.Snapshot().WriteTo(io.Discard)
+			if err != nil {
+				b.Fatal(err)
+			}
+			size = count
+		}
+		b.SetBytes(size)
+		b.ReportMetric(float64(size)/(1<<20), "MiB")
+	})
+	b.Run("booking-after", func(b *testing.B) { // the first 512 bookings after each snapshot
+		var elapsed time.Duration
+		for range b.N {
+			index, data := w.next(dems.MaxBatchCommands)
+			m.Snapshot()
+			start := time.Now()
+			mustApply(b, m, index, data)
+			elapsed += time.Since(start)
+		}
+		b.ReportMetric(float64(elapsed.Nanoseconds())/float64(b.N)/dems.MaxBatchCommands, "ns/booking")
+	})
+}
+
+// BenchmarkRestore measures the restoring of a million bookings with their keys, checks included.
+func BenchmarkRestore(b *testing.B) {
+	m, w := New(dems.DefaultCities()), newWorkload(true)
+	w.fill(b, m, millionBookings)
+	data := snapshotBytes(b, m.Snapshot())
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if _, err := Restore(bytes.NewReader(data), m.Cities()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkRead measures queries on a machine with a million bookings.
+func BenchmarkRead(b *testing.B) {
+	m, w := New(dems.DefaultCities()), newWorkload(false)
+	w.fill(b, m, millionBookings)
+	manager := dems.UserID{City: w.cities[0].City, Role: dems.Manager, Number: 1}
+	for name, command := range map[string]dems.Command{
+		"schedule": {Op: dems.GetBookingSchedule, By: manager, Customer: dems.UserID{City: w.cities[0].City, Role: dems.Customer, Number: 5}},
+		"event":    {Op: dems.GetEvent, By: manager, Event: workloadEvent(w.cities, 0, 0, 0)},
+		"list":     {Op: dems.ListEventAvailability, By: manager, Event: dems.EventKey{Type: dems.Seminar}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				m.Query(&dems.Query{Kind: dems.OperationQuery, Command: command})
+			}
+		})
+	}
+}
+
+// BenchmarkRemoval measures the removal of an event with thousands of bookings that all move.
+func BenchmarkRemoval(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		m, w := New(dems.DefaultCities()), newWorkload(false)
+		w.fill(b, m, 300_000)
+		key := workloadEvent(w.cities, 0, 0, 0)
+		_, e := m.find(key)
+		bookings := e.booked()
+		index, data := w.entry([]dems.Command{{Op: dems.RemoveEvent, Time: workloadTime(0), Event: key,
+			By: dems.UserID{City: key.ID.City, Role: dems.Manager}}})
+		b.StartTimer()
+		mustApply(b, m, index, data)
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(bookings), "ns/booking")
+	}
+}
+
 // BenchmarkMemory reports the live heap of a machine with a million bookings, without and with a million keys, and the
 // resident memory of the process after filling it.
 func BenchmarkMemory(b *testing.B) {
@@ -174,7 +288,7 @@ func BenchmarkMemory(b *testing.B) {
 			for b.Loop() {
 				before := liveHeap()
 				m, w := New(dems.DefaultCities()), newWorkload(keys)
-				w.fill(b, m, 1_000_000)
+				w.fill(b, m, millionBookings)
 				resident := residentBytes(b)
 				b.ReportMetric(float64(liveHeap()-before)/(1<<20), "live-MiB")
 				b.ReportMetric(float64(resident)/(1<<20), "resident-MiB")

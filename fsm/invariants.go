@@ -21,6 +21,9 @@ func (m *Machine) CheckInvariants() error {
 	if booked != indexed {
 		return broken("%d bookings, but %d in the customer index", booked, indexed)
 	}
+	if err := m.checkSessions(); err != nil {
+		return err
+	}
 	return m.checkKeys()
 }
 
@@ -110,6 +113,28 @@ func (c *customer) checkLimit(user dems.UserID) error {
 		return err == nil
 	})
 	return err
+}
+
+// checkSessions checks that what sessions remember is within their windows and counted.
+func (m *Machine) checkSessions() error {
+	stored := 0
+	for i := range m.sessions.open {
+		s := &m.sessions.open[i]
+		if i > 0 && m.sessions.open[i-1].id >= s.id || s.used > m.index {
+			return broken("session %d is out of order", s.id)
+		}
+		for j := range s.batches {
+			b := &s.batches[j]
+			stored += len(b.results)
+			if b.number != 0 && (s.batch(b.number) != b || s.tooOld(b.number) || b.number > s.highest || b.index > s.used) {
+				return broken("batch %d of session %d is out of its window", b.number, s.id)
+			}
+		}
+	}
+	if stored != m.sessions.storedBytes {
+		return broken("%d bytes of results, counted as %d", stored, m.sessions.storedBytes)
+	}
+	return nil
 }
 
 // checkKeys checks that idempotency keys are in log order and within their limits.
