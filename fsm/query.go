@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"dems"
+
+	"github.com/tidwall/btree"
 )
 
 // Query answers a read. It changes nothing. The version of the answer is the index of the last entry that touched what
@@ -82,12 +84,23 @@ func (m *Machine) list(eventType dems.EventType) []dems.EventView {
 		count += m.states[i].events[eventType].Len()
 	}
 	events := make([]dems.EventView, 0, count)
+	var heads []btree.MapIter[uint64, *event] // of the cities that have more events
 	for i := range m.states {
-		m.states[i].events[eventType].Scan(func(_ uint64, e *event) bool {
-			events = append(events, e.view())
-			return true
-		})
+		if head := m.states[i].events[eventType].Iter(); head.First() {
+			heads = append(heads, head)
+		}
 	}
-	slices.SortFunc(events, func(a, b dems.EventView) int { return a.Key.Compare(b.Key) })
+	for len(heads) > 0 {
+		first := 0
+		for i := range heads {
+			if heads[i].Key() < heads[first].Key() {
+				first = i
+			}
+		}
+		events = append(events, heads[first].Value().view())
+		if !heads[first].Next() {
+			heads = slices.Delete(heads, first, first+1)
+		}
+	}
 	return events
 }
