@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -130,7 +129,7 @@ func (c *connector) connect() (*connection, error) {
 	}
 	dialled, err := c.endpoint.transport.Dial(ctx, remote, config.Credentials.clientTLS(c.protocol, c.node), config.quicConfig(true))
 	if err != nil {
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, quic.ErrTransportClosed) { // not net.ErrClosed: a peer that does not answer is that, too
 			c.endpoint.fail(err)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", address, err)

@@ -302,15 +302,17 @@ func TestCloseEndsHandlersAndWaitsForThem(t *testing.T) {
 func TestABrokenSocketIsReported(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
 		node, frontEnd := lab.start("n1", Config{}), lab.start("fe1", Config{})
+		_, err := node.Replica("nobody").ReadIndex(t.Context())
+		kind(t, err, dems.NotApplied)
 		select {
 		case <-node.Failed():
-			t.Error("failed before anything broke")
+			t.Error("failed before anything broke: only a peer does not answer")
 		default:
 		}
 		node.config.PacketConn.Close()
 		<-node.Failed()
 		frontEnd.config.PacketConn.Close()
-		_, err := frontEnd.Replica("n1").ReadIndex(t.Context())
+		_, err = frontEnd.Replica("n1").ReadIndex(t.Context())
 		kind(t, err, dems.NotApplied)
 		<-frontEnd.Failed() // without a listener it is noticed with the next connection
 		closed := lab.start("n2", Config{})
