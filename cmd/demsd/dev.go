@@ -115,26 +115,30 @@ func (d *dev) supervise(ctx context.Context, s *supervisor, frontEnd string, pee
 	defer stopNodes()
 	ready := make(chan struct{})
 	var nodes errgroup.Group
+	failed := make(chan error, d.flags.nodes)
 	for i := range d.flags.nodes {
 		p := d.nodeProcess(i, peers)
-		nodes.Go(func() error { return s.keep(nodesCtx, groupCtx, p, ready) })
+		nodes.Go(func() error {
+			err := s.keep(nodesCtx, groupCtx, p, ready)
+			if err != nil {
+				failed <- err
+			}
+			return err
+		})
 	}
-	nodesDone := make(chan error, 1)
-	go func() { nodesDone <- nodes.Wait() }() // ends when every node has; received below
 	group.Go(func() error { return s.keep(groupCtx, groupCtx, d.frontEndProcess(frontEnd, peers), ready) })
 	group.Go(func() error { return d.announce(groupCtx, "http://"+frontEnd, ready) })
 	group.Go(func() error {
 		select {
 		case <-groupCtx.Done():
 			return nil
-		case err := <-nodesDone:
-			nodesDone <- err
+		case err := <-failed:
 			return err
 		}
 	})
 	err := group.Wait()
 	stopNodes()
-	return errors.Join(err, errorBut(<-nodesDone, err))
+	return errors.Join(err, errorBut(nodes.Wait(), err))
 }
 
 // errorBut returns err unless it is already part of known.
@@ -171,15 +175,15 @@ func (d *dev) prepare() (unlock func(), err error) {
 	if unlock, err = lockFolder(d.flags.dataDir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			unlock()
-		}
-	}()
-	if err = d.checkMarker(); err != nil {
+	if err := d.checkMarker(); err != nil {
+		unlock()
 		return nil, err
 	}
-	return unlock, d.prepareCertificates()
+	if err := d.prepareCertificates(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 func (d *dev) checkMarker() error {
