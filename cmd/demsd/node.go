@@ -29,6 +29,9 @@ const defaultPKIDir = "dems-pki"
 
 type nodeFlags struct {
 	id, dataDir, listen, peers, pkiDir, cities, metricsListen string
+
+	snapshotInterval                time.Duration
+	snapshotThreshold, trailingLogs uint64
 }
 
 func newNodeCommand() *cobra.Command {
@@ -58,6 +61,10 @@ It needs a certificate of the cluster; see demsd pki. Start every node with the 
 	set.StringVar(&flags.pkiDir, "pki-dir", defaultPKIDir, "the folder with the cluster's certificates")
 	set.StringVar(&flags.cities, "cities", dems.DefaultCities().String(), "the cluster's cities; the same for every node, for ever")
 	set.StringVar(&flags.metricsListen, "metrics-listen", "", "HOST:PORT to serve /metrics on (TCP; default: nowhere)")
+	defaults := node.DefaultConfig()
+	set.DurationVar(&flags.snapshotInterval, "snapshot-interval", defaults.SnapshotInterval, "how often, times 1 to 2, the node looks whether a snapshot is due")
+	set.Uint64Var(&flags.snapshotThreshold, "snapshot-threshold", defaults.SnapshotThreshold, "how many log entries since the last snapshot make one due")
+	set.Uint64Var(&flags.trailingLogs, "trailing-logs", defaults.TrailingLogs, "how many log entries stay behind a snapshot for nodes that are late")
 	return command
 }
 
@@ -153,6 +160,7 @@ func runNode(ctx context.Context, flags nodeFlags, logger *slog.Logger) (err err
 	config := node.DefaultConfig()
 	config.ID, config.DataDir, config.Peers, config.Cities = dems.NodeID(flags.id), flags.dataDir, peers, cities
 	config.Endpoint, config.Address, config.Version = endpoint, peers[dems.NodeID(flags.id)], programVersion()
+	config.SnapshotInterval, config.SnapshotThreshold, config.TrailingLogs = flags.snapshotInterval, flags.snapshotThreshold, flags.trailingLogs
 	config.Logger, config.Metrics = logger, registry
 	n, err := node.Open(ctx, config)
 	if err != nil {
