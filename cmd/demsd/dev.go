@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"dems"
 	"dems/transport"
@@ -108,45 +108,34 @@ func (d *dev) run(ctx context.Context) error {
 	return d.supervise(ctx, supervisor, frontEnd, peers)
 }
 
-// supervise starts every process, prints the ready line, and ends everything in order: front end first, then nodes.
+// supervise starts every process, prints the ready line, and ends everything in order: front end first, then nodes. It
+// returns why a process could not start, or nil when the context has ended.
 func (d *dev) supervise(ctx context.Context, s *supervisor, frontEnd string, peers []string) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	nodesCtx, stopNodes := context.WithCancel(context.WithoutCancel(ctx))
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	nodesRunning, stopNodes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNodes()
 	ready := make(chan struct{})
-	var nodes errgroup.Group
-	failed := make(chan error, d.flags.nodes)
+	failIf := func(err error) {
+		if err != nil {
+			fail(err)
+		}
+	}
+	var nodes, others sync.WaitGroup
 	for i := range d.flags.nodes {
 		p := d.nodeProcess(i, peers)
-		nodes.Go(func() error {
-			err := s.keep(nodesCtx, groupCtx, p, ready)
-			if err != nil {
-				failed <- err
-			}
-			return err
-		})
+		nodes.Go(func() { failIf(s.keep(nodesRunning, running, p, ready)) })
 	}
-	group.Go(func() error { return s.keep(groupCtx, groupCtx, d.frontEndProcess(frontEnd, peers), ready) })
-	group.Go(func() error { return d.announce(groupCtx, "http://"+frontEnd, ready) })
-	group.Go(func() error {
-		select {
-		case <-groupCtx.Done():
-			return nil
-		case err := <-failed:
-			return err
-		}
-	})
-	err := group.Wait()
+	others.Go(func() { failIf(s.keep(running, running, d.frontEndProcess(frontEnd, peers), ready)) })
+	others.Go(func() { failIf(d.announce(running, "http://"+frontEnd, ready)) })
+	<-running.Done()
+	others.Wait()
 	stopNodes()
-	return errors.Join(err, errorBut(nodes.Wait(), err))
-}
-
-// errorBut returns err unless it is already part of known.
-func errorBut(err, known error) error {
-	if err != nil && known != nil && errors.Is(known, err) {
+	nodes.Wait()
+	if ctx.Err() != nil {
 		return nil
 	}
-	return err
+	return context.Cause(running)
 }
 
 func (d *dev) check() error {
