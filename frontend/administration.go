@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"dems"
@@ -40,11 +39,6 @@ func (c *Core) Status(ctx context.Context) ClusterStatus {
 		status.Leader = view.leader.name()
 	}
 	return status
-}
-
-// distinct returns the nodes without those that another one, at another address, turned out to be.
-func (v *view) distinct() []*node {
-	return slices.DeleteFunc(slices.Clone(v.nodes), func(n *node) bool { return n.name() != "" && v.find(n.name()) != n })
 }
 
 // describe returns what is known of a node. Whether it votes is what a majority says, the rest is its own word.
@@ -84,7 +78,7 @@ func (c *Core) Transfer(ctx context.Context, to dems.NodeID) error {
 			}
 			c.config.Logger.Warn("transfer leadership", "to", to, "error", err)
 		}
-		if !pause(ctx, changed, 10*retryPause) {
+		if !pause(ctx, changed, 10*retryPause) || c.reader.isEnded() {
 			return &dems.Error{Code: dems.Unavailable, Detail: "No leader could hand over; look at GET /v1/cluster and try again."}
 		}
 	}
@@ -98,7 +92,7 @@ func (c *Core) awaitLeader(ctx context.Context, old *node, wanted dems.NodeID) e
 			return nil
 		}
 		c.members.refresh()
-		if !pause(ctx, changed, retryPause) {
+		if !pause(ctx, changed, retryPause) || c.reader.isEnded() {
 			return &dems.Error{Code: dems.Unavailable, Detail: "Leadership was handed over, but no new leader is known yet."}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,13 +71,18 @@ func (c *Config) validate() error {
 		return fmt.Errorf("reply mode %q: use majority or first", c.Reply)
 	case c.BatchesInFlight < 1 || c.BatchesInFlight > dems.MaxBatchesInFlight:
 		return fmt.Errorf("%d batches in flight: use 1 to %d", c.BatchesInFlight, dems.MaxBatchesInFlight)
+	case len(c.Address) > dems.MaxNameBytes || len(c.Version) > dems.MaxNameBytes:
+		return fmt.Errorf("address %q, version %q: at most %d bytes each", c.Address, c.Version, dems.MaxNameBytes)
+	case c.Dial == nil || c.Logger == nil:
+		return errors.New("Dial and Logger are required")
 	}
-	seen := map[string]bool{}
-	for _, address := range c.Nodes {
-		if seen[address] {
+	for i, address := range c.Nodes {
+		switch {
+		case address == "" || len(address) > dems.MaxNameBytes:
+			return fmt.Errorf("node %q: use HOST:PORT of at most %d bytes", address, dems.MaxNameBytes)
+		case slices.Contains(c.Nodes[:i], address):
 			return fmt.Errorf("node %s stands twice", address)
 		}
-		seen[address] = true
 	}
 	return nil
 }

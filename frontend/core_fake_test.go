@@ -30,6 +30,7 @@ type world struct {
 	changed       chan struct{} // closed and replaced at every change
 	dialled       map[string]int
 	closed        map[string]int
+	aliases       map[string]string // other addresses of nodes
 }
 
 // reach says how a node answers the front end and its peers.
@@ -69,10 +70,12 @@ type lies struct {
 	bytes   func(reply *dems.BatchReply) // what Propose and Results hand out
 	answer  func(query *dems.Query, answer *dems.Answer)
 	query   func(reply *dems.QueryReply)
+	refuse  func(batch *dems.QueryBatch) error // instead of answering
 	status  func(status *dems.NodeStatus)
 	page    func(page *dems.CityLogPage)
 	propose func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error)
 	keeps   bool // hands out no results
+	mute    bool // sends no votes
 }
 
 type proposal = func(ctx context.Context, entry []byte) (dems.BatchReply, error)
@@ -229,7 +232,9 @@ func (n *fakeNode) report(index uint64, applied *fsm.Applied) {
 	if earlier, ok := n.reported[key]; !ok || len(earlier.Results) <= 1 {
 		n.reported[key] = reply
 	}
-	n.votes = append(n.votes, reply.Vote)
+	if !n.lies.mute {
+		n.votes = append(n.votes, reply.Vote)
+	}
 }
 
 // fakeReplica is the way to a fake node.
@@ -307,6 +312,9 @@ func (w *world) travel(ctx context.Context) error {
 
 // at returns the node at an address. Callers hold mu.
 func (w *world) at(address string) *fakeNode {
+	if other, ok := w.aliases[address]; ok {
+		address = other
+	}
 	for _, n := range w.nodes {
 		if n.address == address {
 			return n
@@ -440,6 +448,11 @@ func (r *fakeReplica) Query(ctx context.Context, batch dems.QueryBatch) (reply d
 		}
 		if n.unready {
 			return true, &dems.ReplicaError{Kind: dems.NotReady}
+		}
+		if n.lies.refuse != nil {
+			if err := n.lies.refuse(&batch); err != nil {
+				return true, err
+			}
 		}
 		if n.machine.Index() < batch.MinIndex {
 			return false, nil

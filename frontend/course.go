@@ -26,6 +26,7 @@ type course struct {
 	proposer *proposer
 	flight   *flight
 	ctx      context.Context
+	lose     func()         // tells that the session is lost
 	group    sync.WaitGroup // attempts and questions on their way
 	attempts chan *attempt  // those that were answered
 
@@ -44,12 +45,13 @@ type course struct {
 	asking []*node // whose results have been asked for
 }
 
-// fly proposes a batch until a majority has applied it or nobody waits for it any more, and answers its waiters. It tells
-// whether the session turned out to be lost.
-func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
+// fly proposes a batch until a majority has applied it or nobody waits for it any more, and answers its waiters. It calls
+// lose if the session turns out to be lost, before anybody hears of it.
+func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &course{
-		proposer: p, flight: f, ctx: ctx, attempts: make(chan *attempt), started: time.Now(), retry: time.NewTimer(time.Hour),
+		proposer: p, flight: f, ctx: ctx, lose: lose,
+		attempts: make(chan *attempt), started: time.Now(), retry: time.NewTimer(time.Hour),
 	}
 	defer c.group.Wait()
 	defer cancel()
@@ -61,11 +63,12 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 		counted := f.tally(view)
 		if counted.winner != nil {
 			p.metrics.decided.Observe(time.Since(c.started).Seconds())
-			return c.conclude(view, counted)
+			c.conclude(view, counted)
+			return
 		}
 		if c.hopeless(counted) {
 			c.deliverEach(view)
-			return false
+			return
 		}
 		if p.first && !c.answered {
 			c.deliverFirst(view)
@@ -74,7 +77,7 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 			c.ask(counted.missing)
 		}
 		if !c.steer(view) {
-			return false
+			return
 		}
 		select {
 		case <-f.wake:
@@ -85,7 +88,7 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 			c.resting = false
 		case <-impatient.C:
 			if c.deserted() {
-				return false
+				return
 			}
 			p.members.refresh()
 			c.ask(counted.missing)
@@ -93,7 +96,7 @@ func (p *proposer) fly(ctx context.Context, f *flight) (lost bool) {
 			c.doubt()
 		case <-ctx.Done():
 			c.fail(view, counted)
-			return false
+			return
 		}
 	}
 }
@@ -241,9 +244,9 @@ func (c *course) ask(nodes []*node) {
 	}
 }
 
-// conclude answers every waiter with the results of the majority or, where the waiters were answered before, compares.
-// It tells whether the nodes did not know the session.
-func (c *course) conclude(v *view, counted count) (lost bool) {
+// conclude answers every waiter with the results of the majority or, where the waiters were answered before, compares. No
+// results at all mean that the nodes do not know the session.
+func (c *course) conclude(v *view, counted count) {
 	p, winner := c.proposer, counted.winner
 	if c.replied != nil {
 		c.replied.node.proven.Store(true)
@@ -255,16 +258,17 @@ func (c *course) conclude(v *view, counted count) (lost bool) {
 	}
 	switch {
 	case err == nil && len(results) == 0:
+		c.lose()
 		if !c.answered {
 			c.returnCommands()
 		}
-		return true
+		return
 	case err != nil || len(results) != len(c.flight.waiters):
 		p.logger.Error("results do not fit the batch", "batch", c.flight.number, "error", err)
 		if !c.answered { // a node took the batch, perhaps in another composition, and denied it
 			c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})
 		}
-		return false
+		return
 	}
 	for i := range results { // what a majority says; the index in a vote is one node's word
 		raise(&p.acknowledged, results[i].Sequence)
@@ -272,7 +276,6 @@ func (c *course) conclude(v *view, counted count) (lost bool) {
 	if !c.answered {
 		c.deliver(v, results, counted.agreeing)
 	}
-	return false
 }
 
 // deliverFirst answers every waiter with the first results that came, and leaves the check for later.

@@ -24,10 +24,7 @@ type claim struct {
 // another is slow or dead. Of equals, the one that has lately led is preferred, then the higher term. Callers hold
 // members.mu.
 func electLeader(v *view, now time.Time) (*node, uint64) {
-	electorate := v.voters
-	if len(electorate) == 0 {
-		electorate = v.nodes
-	}
+	electorate := v.electorate()
 	var best claim
 	for i, n := range electorate {
 		leader := n.status.Leader
@@ -47,6 +44,9 @@ func electLeader(v *view, now time.Time) (*node, uint64) {
 		if best.node == nil || candidate.better(&best) {
 			best = candidate
 		}
+	}
+	if best.naming <= len(electorate)/2 && slices.ContainsFunc(electorate, func(n *node) bool { return !n.polled }) {
+		return nil, 0 // those who have not been heard yet may know better
 	}
 	return best.node, best.term
 }

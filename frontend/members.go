@@ -34,6 +34,7 @@ type node struct {
 
 	// Guarded by members.mu.
 	status dems.NodeStatus
+	polled bool      // it has answered, or failed to, at least once
 	err    error     // why the last poll failed; nil once it answered
 	failed time.Time // when it last failed to lead; zero: never
 }
@@ -65,6 +66,19 @@ type view struct {
 func (v *view) majority() int { return len(v.voters)/2 + 1 }
 
 func (v *view) isVoter(n *node) bool { return slices.Contains(v.voters, n) }
+
+// distinct returns the nodes without those that another one, at another address, turned out to be.
+func (v *view) distinct() []*node {
+	return slices.DeleteFunc(slices.Clone(v.nodes), func(n *node) bool { return n.name() != "" && v.find(n.name()) != n })
+}
+
+// electorate returns those whose word about the cluster counts: the voters or, before they are known, every node.
+func (v *view) electorate() []*node {
+	if len(v.voters) > 0 {
+		return v.voters
+	}
+	return v.distinct()
+}
 
 // find returns the node with an ID, or nil.
 func (v *view) find(id dems.NodeID) *node {
@@ -181,7 +195,7 @@ func (m *members) update(n *node, status dems.NodeStatus, err error) {
 	if (err == nil) != (n.err == nil) {
 		m.logger.Info("node reachability changed", "node", n.address, "reachable", err == nil, "error", err)
 	}
-	n.err = err
+	n.polled, n.err = true, err
 	if err == nil {
 		n.status = status
 	}
@@ -229,24 +243,19 @@ func (m *members) reconsider() {
 // are any, of the nodes that the front end was started with. Majorities of successive configurations overlap, since
 // Raft changes them by one server at a time.
 func (m *members) adoptConfiguration(next *view) {
-	electorate := next.voters
-	if len(electorate) == 0 {
-		electorate = next.nodes
-	}
-	for i, n := range electorate {
+	electorate := next.electorate()
+	for _, n := range electorate {
 		if !reports(next, n) {
 			continue
 		}
-		reporting := 0
-		for j, other := range electorate {
-			twice := slices.ContainsFunc(electorate[:j], func(earlier *node) bool { return earlier.speaks(other.name()) })
-			if reports(next, other) && !twice && other.status.Configuration == n.status.Configuration &&
-				slices.Equal(other.status.Members, n.status.Members) {
+		status, reporting := &n.status, 0
+		for _, other := range electorate {
+			if reports(next, other) && other.status.Configuration == status.Configuration &&
+				slices.Equal(other.status.Members, status.Members) {
 				reporting++
 			}
 		}
 		if reporting > len(electorate)/2 {
-			status := &electorate[i].status
 			next.configuration, next.members = status.Configuration, status.Members
 			next.voters = m.voters(next)
 			m.logger.Info("configuration", "index", status.Configuration, "voters", len(next.voters))

@@ -208,10 +208,10 @@ func (p *proposer) runSession(ctx context.Context) {
 		p.mu.Unlock()
 		p.metrics.batchSize.Observe(float64(len(waiters)))
 		flights.Go(func() {
-			if lost := p.fly(ctx, f); lost {
+			p.fly(ctx, f, func() {
 				p.logger.Warn("the nodes do not know the session any more", "session", f.session)
 				lose()
-			}
+			})
 			p.land(f)
 		})
 	}
