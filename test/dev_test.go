@@ -46,11 +46,13 @@ type devCluster struct {
 	client  *http.Client
 }
 
-// startDev starts a development cluster and waits for its ready line. It is ended when the test ends.
-func startDev(t *testing.T, dataDir string, args ...string) *devCluster {
+// startDev starts a development cluster, with more variables in its environment, and waits for its ready line. It is ended
+// when the test ends.
+func startDev(t *testing.T, dataDir string, environment ...string) *devCluster {
 	t.Helper()
 	c := &devCluster{t: t, dataDir: dataDir, ended: make(chan struct{}), client: newClient(t)}
-	c.command = exec.Command(demsd(), append([]string{"dev", "--data-dir", dataDir, "--listen", "127.0.0.1:0"}, args...)...)
+	c.command = exec.Command(demsd(), "dev", "--data-dir", dataDir, "--listen", "127.0.0.1:0")
+	c.command.Env = append(os.Environ(), environment...)
 	stderr, err := os.CreateTemp(t.TempDir(), "stderr-")
 	if err != nil {
 		t.Fatal(err)

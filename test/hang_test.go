@@ -29,7 +29,8 @@ func TestNodesHangUnderLoad(t *testing.T) {
 		l.pause()
 		begin := time.Now()
 		resume := c.suspend(victim)
-		l.waitFor(t, 1000)
+		c.waitDown(victim)
+		l.waitFor(t, 500)
 		slowest, hanging := l.pause(), time.Since(begin)
 		resume()
 		begin = time.Now()
@@ -48,6 +49,23 @@ func TestNodesHangUnderLoad(t *testing.T) {
 		}
 	}
 	c.expectEqualCityLogs()
+}
+
+// waitDown waits until the front end says that a node does not answer.
+func (c *devCluster) waitDown(name string) {
+	c.t.Helper()
+	eventually(c.t, 20*time.Second, name+" counts as down", func() error {
+		status, err := c.clusterStatus()
+		if err != nil {
+			return err
+		}
+		for _, n := range status.Nodes {
+			if n.ID == name && n.State != "healthy" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", status)
+	})
 }
 
 // suspend stops a child without ending it, until the returned function is called or the test ends.

@@ -139,10 +139,10 @@ func TestDataFolderInUse(t *testing.T) {
 
 // TestDamage starts clusters on folders of which a file is damaged: each says which, and serves nothing.
 func TestDamage(t *testing.T) {
-	c := startDev(t, t.TempDir())
+	c := startDev(t, t.TempDir(), "DEMSD_SNAPSHOT_INTERVAL=200ms", "DEMSD_SNAPSHOT_THRESHOLD=50")
 	l := newLoad(c)
 	l.start(t)
-	eventually(t, 90*time.Second, "a snapshot on n1", func() error {
+	eventually(t, 30*time.Second, "a snapshot on n1", func() error {
 		if len(snapshots(c.dataDir, "n1")) == 0 {
 			return fmt.Errorf("none after %d requests", l.done.Load())
 		}
