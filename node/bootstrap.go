@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"dems"
 
@@ -24,8 +25,10 @@ func (n *Node) bootstrap(ctx context.Context) error {
 		if clear >= n.config.majority() {
 			break
 		}
-		n.logger.Info("waiting for peers before joining with an empty data folder",
-			"answers", clear, "needed", n.config.majority())
+		if attempt%10 == 3 { // not at once: nodes of a new cluster start together
+			n.logger.Info("waiting for peers before joining with an empty data folder",
+				"answers", clear, "needed", n.config.majority())
+		}
 		if !pause(ctx, attempt) {
 			return ctx.Err()
 		}
@@ -49,19 +52,26 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	return nil
 }
 
+// grace is how much longer peers are waited for when enough have answered: one of the others may know better.
+const grace = 300 * time.Millisecond
+
 // hasNoPast counts the nodes, this one included, that do not know of an earlier life of this node. A peer that does is an
 // error.
 func (n *Node) hasNoPast(ctx context.Context) (clear int, err error) {
-	answers := make(chan error, len(n.config.Peers))
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	peers := n.config.peers()
+	answers := make(chan error, len(peers))
 	for _, id := range peers {
 		go func() { answers <- n.askPast(ctx, id) }()
 	}
 	clear = 1
-	for range peers {
+	for range peers { // all of them answer: ctx ends their calls
 		switch answer := <-answers; {
 		case answer == nil:
-			clear++
+			if clear++; clear == n.config.majority() {
+				defer time.AfterFunc(grace, cancel).Stop()
+			}
 		case errors.Is(answer, errLostData):
 			err = answer
 		default:
@@ -77,9 +87,7 @@ var errLostData = errors.New("the data folder is empty, but this node has been a
 // askPast asks one peer whether it knows of an earlier life of this node: nil means no. A peer that knows a leader is
 // asked for what is certain, a registry that covers everything acknowledged.
 func (n *Node) askPast(ctx context.Context, id dems.NodeID) error {
-	asking, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	status, err := n.peers[id].Status(asking)
+	status, err := n.peers[id].Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,7 +96,7 @@ func (n *Node) askPast(ctx context.Context, id dems.NodeID) error {
 	}
 	index := uint64(0)
 	if leader := n.peers[status.Leader]; leader != nil {
-		if index, err = leader.ReadIndex(asking); err != nil {
+		if index, err = leader.ReadIndex(ctx); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 const (
 	retryPauseMin = 50 * time.Millisecond
-	retryPauseMax = 2 * time.Second
+	retryPauseMax = time.Second
 )
 
 // pause waits, longer each time, and returns false when ctx has ended.

@@ -76,6 +76,8 @@ func (n *Node) propose(ctx context.Context, registration dems.Registration) (acc
 
 // registered asks every node, this one included, whether its registry has a registration once an index is applied there.
 func (n *Node) registered(ctx context.Context, registration dems.Registration, index uint64) (accepting, refusing int) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	answers := make(chan error, len(n.config.Peers))
 	for id := range n.config.Peers {
 		go func() {
@@ -94,6 +96,9 @@ func (n *Node) registered(ctx context.Context, registration dems.Registration, i
 			accepting++
 		case errors.Is(err, errRefused):
 			refusing++
+		}
+		if max(accepting, refusing) >= n.config.majority() {
+			cancel() // the others need not answer
 		}
 	}
 	return accepting, refusing

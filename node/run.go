@@ -55,7 +55,9 @@ func (n *Node) Run(ctx context.Context) error {
 		n.logger.Error("proposals are still in flight; stopping without them")
 	}
 	if r := n.raft.Load(); r != nil {
-		_ = r.Shutdown().Error() // always nil
+		ending := r.Shutdown()
+		_ = n.transport.Close() // always nil; Raft would first wait for every message to a dead peer to time out
+		_ = ending.Error()      // always nil
 	}
 	close(n.stopped)
 	background.Wait()

@@ -184,6 +184,7 @@ func (c *Cluster) Endpoint(role transport.Role, name string) *transport.Endpoint
 	}
 	endpoint, err := transport.Listen(transport.Config{
 		Credentials: credentials, PacketConn: c.listen(address), Logger: c.logger(name),
+		StatelessResetKeyFile: filepath.Join(c.dir, name+".reset"),
 		Resolve: func(id dems.NodeID) (string, bool) {
 			address, ok := c.peers[id]
 			return address, ok
@@ -264,6 +265,12 @@ func (c *Cluster) KillNode(id dems.NodeID) {
 	}
 }
 
+// DropNode forgets a node whose Run has returned, or will: with what is up to the test.
+func (c *Cluster) DropNode(id dems.NodeID) error {
+	c.t.Helper()
+	return c.end(id)
+}
+
 // end ends a node and its endpoint.
 func (c *Cluster) end(id dems.NodeID) error {
 	member := c.members[id]
@@ -280,6 +287,9 @@ func (c *Cluster) end(id dems.NodeID) error {
 func (c *Cluster) Replica(id dems.NodeID) *transport.Replica { return c.clients[id] }
 
 func (c *Cluster) close() {
+	for _, member := range c.members { // all at once, then wait
+		member.stop()
+	}
 	for _, id := range c.IDs() {
 		if err := c.end(id); err != nil && !errors.Is(err, node.ErrKilled) {
 			c.t.Errorf("%s: %v", id, err)

@@ -135,31 +135,30 @@ func CityLog(ctx context.Context, from transport.Handler, city dems.City) ([]byt
 	}
 }
 
-// WaitEqual waits until all running nodes have applied the same index, and fails the test unless they then have the same
-// state digest and the same city logs.
+// WaitEqual waits until all running nodes have applied everything and have equal city logs. It fails the test at once if
+// two nodes have different states at one index.
 func (c *Cluster) WaitEqual() {
 	c.t.Helper()
-	highest := uint64(0)
-	for id := range c.members {
-		highest = max(highest, c.Status(id).Applied)
-	}
-	for id := range c.members {
-		c.WaitApplied(id, highest)
-	}
-	var first dems.NodeStatus
+	c.Eventually("equal states", c.equalStates)
+	c.Eventually("equal city logs", c.equalLogs)
+}
+
+func (c *Cluster) equalStates(context.Context) error {
+	digests := make(map[uint64]dems.NodeStatus)
 	for _, id := range c.IDs() {
 		if c.members[id] == nil {
 			continue
 		}
 		status := c.Status(id)
-		if first.ID == "" {
-			first = status
+		if other, found := digests[status.Applied]; found && other.Digest != status.Digest {
+			c.t.Fatalf("at index %d %s has digest %s, %s has %s", status.Applied, other.ID, other.Digest, id, status.Digest)
 		}
-		if status.Applied != first.Applied || status.Digest != first.Digest {
-			c.t.Fatalf("%s has %s at %d, %s has %s at %d", first.ID, first.Digest, first.Applied, id, status.Digest, status.Applied)
-		}
+		digests[status.Applied] = status
 	}
-	c.Eventually("equal city logs", c.equalLogs)
+	if len(digests) > 1 {
+		return fmt.Errorf("different indexes: %v", digests)
+	}
+	return nil
 }
 
 func (c *Cluster) equalLogs(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"dems"
@@ -40,6 +41,7 @@ type Folder struct {
 	Snapshots *Snapshots
 	Extent    Extent             // of the log when the folder was opened
 	Newest    *raft.SnapshotMeta // the newest snapshot then, nil if there was none
+	lock      *os.File           // the folder itself
 }
 
 // Fresh tells whether the folder had neither log entries nor snapshots: the node has never been part of a cluster.
@@ -53,6 +55,19 @@ func Open(ctx context.Context, config Config) (*Folder, error) {
 	if err := prepare(config.Dir); err != nil {
 		return nil, err
 	}
+	lock, err := lockFolder(ctx, config.Dir)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := openLocked(ctx, config)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	folder.lock = lock
+	return folder, nil
+}
+
+func openLocked(ctx context.Context, config Config) (*Folder, error) {
 	marker, marked, err := readMarker(config.Dir)
 	if err != nil {
 		return nil, err
@@ -88,7 +103,31 @@ func Open(ctx context.Context, config Config) (*Folder, error) {
 }
 
 // Close lets go of the folder. Raft must have ended.
-func (f *Folder) Close() error { return f.Log.bolt.Close() }
+func (f *Folder) Close() error { return errors.Join(f.Log.bolt.Close(), f.lock.Close()) }
+
+// lockFolder locks the folder against other processes, before anything in it is looked at: what looks like the remains of
+// a crash may be the work of a node that runs. The lock ends with the process or when the file is closed.
+func lockFolder(ctx context.Context, dir string) (*os.File, error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	deadline := time.Now().Add(lockTimeout)
+	for {
+		err = syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return folder, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(lockTimeout / 20)
+	}
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%w: stop that process first", ErrInUse)
+	}
+	return nil, errors.Join(fmt.Errorf("data folder %s: %w", dir, err), folder.Close())
+}
 
 // prepare makes the folder if need be, and makes sure that it can be written.
 func prepare(dir string) error {

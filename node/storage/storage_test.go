@@ -201,9 +201,17 @@ func TestFolderThatCannotBeUsed(t *testing.T) {
 func TestFolderInUse(t *testing.T) {
 	dir := t.TempDir()
 	first := mustOpen(t, config(dir))
+	fill(t, first, 1, 3)
+	unfinished := filepath.Join(dir, snapshotFolder, "2-3-1.tmp")
+	if err := os.Mkdir(unfinished, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	_, err := Open(t.Context(), config(dir))
 	if !errors.Is(err, ErrInUse) {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(unfinished); err != nil {
+		t.Fatal("the snapshot that the first is writing was removed")
 	}
 	mustClose(t, first)
 	mustClose(t, mustOpen(t, config(dir)))
