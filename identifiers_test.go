@@ -20,7 +20,7 @@ var visible = &unicode.RangeTable{R16: []unicode.Range16{{Lo: '!', Hi: '~', Stri
 func TestParseCity(t *testing.T) {
 	for text, want := range map[string]string{
 		"TOR": "TOR", "tor": "TOR", " mTl\t": "MTL", "\r\nOTW\n": "OTW", "NYC": "NYC",
-		"": "", "TO": "", "TORO": "", "T R": "", "T0R": "", "TÖR": "", "T\x00R": "", "TO\xff": "", "TO­R": "",
+		"": "", "TO": "", "TORO": "", "T R": "", "T0R": "", "TÖR": "", "T\x00R": "", "TO\xff": "", "TO\u00adR": "",
 		"ＴＯＲ": "", "toſ": "", strings.Repeat(" ", 70) + "TOR": "",
 	} {
 		city, ok := dems.ParseCity(text)

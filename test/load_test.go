@@ -38,7 +38,6 @@ type request struct {
 // load is clients that book and cancel for customers of their own, each request under a key of its own, and that remember
 // what they were told.
 type load struct {
-	url      string
 	target   conformance.REST
 	run      string // makes the keys of one load differ from those of another
 	workers  []*worker
