@@ -128,9 +128,13 @@ func unreachable(endpoint string, err error) *Error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err // what it adds, method and URL, is known
 	}
+	detail := "No front end can be reached; check the endpoints and that a front end runs there."
+	if errors.Is(err, context.DeadlineExceeded) {
+		detail = "No front end answered in time; look at the cluster, or allow more time."
+	}
 	return &Error{
 		Code:     dems.Unavailable,
-		Detail:   "No front end answered; check the endpoints and that a front end runs there.",
+		Detail:   detail,
 		Endpoint: endpoint,
 		Err:      fmt.Errorf("%s: %w", endpoint, err),
 	}

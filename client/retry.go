@@ -102,11 +102,15 @@ func giveUp(ctx context.Context, r *request, last *Error, uncertain bool) *Error
 	case dems.Indeterminate, dems.NoMajority, dems.Internal:
 		return last
 	}
+	cause := last.Err
+	if cause == nil {
+		cause = last
+	}
 	return &Error{
 		Code:     dems.Indeterminate,
 		Detail:   "No definite answer came in time and the operation may have been applied; ask again with the same idempotency key to learn the outcome.",
 		Key:      r.key,
 		Endpoint: last.Endpoint,
-		Err:      last,
+		Err:      cause,
 	}
 }

@@ -96,7 +96,8 @@ func TestAnOperationTakesEffectOnceWhateverHappensToItsAnswer(t *testing.T) {
 		{onenode.NotOurs, 2, 2, false},
 	} {
 		t.Run(fmt.Sprintf("%s of %d", test.fault, test.frontEnds), func(t *testing.T) {
-			s := start(t, "TORM0001", test.frontEnds, func(c *client.Config) { c.AttemptTimeout = 100 * time.Millisecond })
+			t.Parallel()
+			s := start(t, "TORM0001", test.frontEnds, func(c *client.Config) { c.AttemptTimeout = 500 * time.Millisecond })
 			s.frontEnds[0].Fault(test.fault)
 			added, err := addOne(t, s)
 			wantCreated(t, added, err)
@@ -136,7 +137,7 @@ func TestWhatIsKnownWhenTheTimeIsOver(t *testing.T) {
 	}{
 		{"unavailable", nil, []dems.Code{dems.Unavailable}, dems.Unavailable, 503},
 		{"rate limited", nil, []dems.Code{dems.RateLimited}, dems.RateLimited, 429},
-		{"no majority", nil, slices.Repeat([]dems.Code{dems.NoMajority}, 1000), dems.NoMajority, 503},
+		{"no majority", nil, slices.Repeat([]dems.Code{dems.NoMajority}, 10_000), dems.NoMajority, 503},
 		{"indeterminate, then unavailable", nil, []dems.Code{dems.Indeterminate, dems.Unavailable}, dems.Indeterminate, 0},
 		{"cut, then unavailable", []onenode.Fault{onenode.CutAfter}, []dems.Code{dems.OK, dems.Unavailable}, dems.Indeterminate, 0},
 		{"silence", []onenode.Fault{onenode.Hang}, nil, dems.Indeterminate, 0},
@@ -147,7 +148,7 @@ func TestWhatIsKnownWhenTheTimeIsOver(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := start(t, "TORM0001", 1, func(c *client.Config) { c.Timeout = 200 * time.Millisecond })
+			s := start(t, "TORM0001", 1, func(c *client.Config) { c.Timeout = 900 * time.Millisecond })
 			s.frontEnds[0].Fault(test.faults...)
 			s.cluster.Fail(test.codes...)
 			_, err := addOne(t, s)
@@ -245,7 +246,9 @@ func TestFrontEndsSeenInTheRegistryAreAskedWhereAllOthersFail(t *testing.T) {
 		s := start(t, "TORM0001", 2, func(c *client.Config) {
 			c.Endpoints = c.Endpoints[:1]
 			c.LearnEndpoints = learn
-			c.Timeout = 500 * time.Millisecond
+			if !learn {
+				c.Timeout = 500 * time.Millisecond
+			}
 		})
 		if _, err := s.Registry(t.Context()); err != nil {
 			t.Fatal(err)

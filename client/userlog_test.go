@@ -27,7 +27,7 @@ func withLog(t *testing.T, folder string) func(*client.Config) {
 	}
 	return func(c *client.Config) {
 		c.UserLog = log
-		c.Timeout = 300 * time.Millisecond
+		c.Timeout = 900 * time.Millisecond
 	}
 }
 
@@ -149,17 +149,20 @@ func TestUserLogTellsThatThereIsNoResponse(t *testing.T) {
 		{onenode.None, dems.Indeterminate, "unknown"},
 		{onenode.None, dems.Internal, "unknown"},
 	} {
-		folder := t.TempDir()
-		s := start(t, "TORM0001", 1, withLog(t, folder))
-		s.frontEnds[0].Fault(test.fault)
-		s.cluster.Fail(slices.Repeat([]dems.Code{test.code}, 1000)...)
-		if _, err := addOne(t, s); err == nil {
-			t.Errorf("%s %s: no error", test.fault, test.code)
-		}
-		records := readLog(t, folder, "TORM0001")
-		if len(records) != 2 || records[1]["status"] != test.status {
-			t.Errorf("%s %s: %v, want the status %q", test.fault, test.code, records, test.status)
-		}
+		t.Run(fmt.Sprintf("%s %s", test.fault, test.code), func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			s := start(t, "TORM0001", 1, withLog(t, folder))
+			s.frontEnds[0].Fault(test.fault)
+			s.cluster.Fail(slices.Repeat([]dems.Code{test.code}, 10_000)...)
+			if _, err := addOne(t, s); err == nil {
+				t.Error("no error")
+			}
+			records := readLog(t, folder, "TORM0001")
+			if len(records) != 2 || records[1]["status"] != test.status {
+				t.Errorf("%v, want the status %q", records, test.status)
+			}
+		})
 	}
 }
 
