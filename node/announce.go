@@ -80,8 +80,9 @@ func (n *Node) announceTo(ctx context.Context, r *raft.Raft, peer dems.NodeID) {
 			continue
 		}
 		request := raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.serverID), Addr: leader},
-			Term:      committed.term, Leader: leader,
+			RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.serverID), Addr: leader},
+			Term:         committed.term,
+			Leader:       leader, //lint:ignore SA1019 older members still read it
 			PrevLogEntry: committed.index, PrevLogTerm: committed.term, LeaderCommitIndex: committed.index,
 		}
 		var response raft.AppendEntriesResponse
