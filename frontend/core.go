@@ -74,7 +74,7 @@ func (c *Config) validate() error {
 	case len(c.Address) > dems.MaxNameBytes || len(c.Version) > dems.MaxNameBytes:
 		return fmt.Errorf("address %q, version %q: at most %d bytes each", c.Address, c.Version, dems.MaxNameBytes)
 	case c.Dial == nil || c.Logger == nil:
-		return errors.New("Dial and Logger are required")
+		return errors.New("a dialler and a logger are required")
 	}
 	for i, address := range c.Nodes {
 		switch {
