@@ -242,6 +242,7 @@ func TestWarmUpDoesNotCount(t *testing.T) {
 	_, frontEnd, config := started(t)
 	config.Operations = 50
 	config.Warmup = 50 * time.Millisecond
+	begin := time.Now()
 	report, err := Run(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -252,8 +253,30 @@ func TestWarmUpDoesNotCount(t *testing.T) {
 			bookings++
 		}
 	}
-	if report.Operations != 50 || bookings <= 50 {
-		t.Errorf("%d operations count of %d", report.Operations, bookings)
+	if report.Operations != 50 || bookings < 50 || time.Since(begin) < config.Warmup {
+		t.Errorf("%d operations count of %d, after %v", report.Operations, bookings, time.Since(begin))
+	}
+}
+
+func TestWhatCounts(t *testing.T) {
+	c := &course{config: Config{Connections: 1}, stage: &stage{}, endpoints: make([]endpoint, 1)}
+	w := newWorker(c, 0, 1)
+	for _, code := range []string{"", "event_full", "unavailable"} {
+		w.count(aTask(book), code, time.Millisecond, false)
+	}
+	report := newReport(c, []*worker{w}, 0)
+	if report.Operations != 0 || len(report.Refusals) != 0 || len(report.Failures) != 0 {
+		t.Errorf("the warm-up counts: %+v", report)
+	}
+	if w.succeeded.Load() != 1 || w.refused.Load() != 1 || w.failed.Load() != 1 {
+		t.Error("the warm-up is missing in the progress")
+	}
+	w.count(aTask(book), "", 3*time.Millisecond, true)
+	w.count(aTask(show), "", time.Hour, true)
+	w.count(aTask(show), "event_full", time.Millisecond, true)
+	report = newReport(c, []*worker{w, w}, 0)
+	if report.Operations != 4 || report.Refusals["event_full"] != 2 || report.Latency.Max != 3_600_000 {
+		t.Errorf("two workers with two operations each: %+v", report)
 	}
 }
 

@@ -64,11 +64,16 @@ func prepare(ctx context.Context, config Config, api *client.Client, random *ran
 	for _, key := range freeEvents(registry.Cities, taken, config.Events, random.IntN(days)) {
 		s.events = append(s.events, &event{key: key})
 	}
+	// What has been sent is waited for, whatever happens: an event that is made after it was cleared away would stay.
 	group, groupContext := errgroup.WithContext(ctx)
+	patient := context.WithoutCancel(ctx)
 	group.SetLimit(setupParallel)
 	for _, event := range s.events {
 		group.Go(func() error {
-			added, err := api.As(manager(event.key.ID.City)).AddEvent(groupContext, event.key, dems.MaxCapacity)
+			if err := groupContext.Err(); err != nil {
+				return err
+			}
+			added, err := api.As(manager(event.key.ID.City)).AddEvent(patient, event.key, dems.MaxCapacity)
 			if err == nil && added.Outcome != "created" {
 				event.foreign = true
 				return fmt.Errorf("%s was made by somebody else at this moment", event.key)
