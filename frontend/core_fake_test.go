@@ -142,7 +142,6 @@ func (w *world) notify() {
 func (w *world) set(n *fakeNode, r reach)       { w.change(func() { n.reach = r }) }
 func (w *world) setLate(n *fakeNode, late bool) { w.change(func() { n.late = late }) }
 func (w *world) tell(n *fakeNode, l lies)       { w.change(func() { n.lies = l }) }
-func (w *world) count(number *int) int          { w.mu.Lock(); defer w.mu.Unlock(); return *number }
 func (w *world) length() int                    { w.mu.Lock(); defer w.mu.Unlock(); return len(w.log) }
 func (w *world) retire(n *fakeNode, into reach) { w.change(func() { n.reach = into; w.leader = nil }) }
 func (w *world) suspendLeadership() (old *fakeNode) {

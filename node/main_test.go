@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -79,5 +78,3 @@ func outcome(t testing.TB, reply dems.BatchReply) dems.Result {
 	}
 	return results[0]
 }
-
-func name(number int) dems.NodeID { return dems.NodeID(fmt.Sprintf("n%d", number)) }
