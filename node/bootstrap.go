@@ -47,7 +47,7 @@ func (n *Node) bootstrap(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write the first configuration: %w", err)
 	}
-	n.state.setConfiguration(1, configuration.Servers, false)
+	n.state.remember(1, configuration.Servers)
 	n.fresh.Store(false)
 	return nil
 }

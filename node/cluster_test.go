@@ -14,6 +14,7 @@ import (
 	"dems"
 	"dems/internal/cluster"
 	"dems/node"
+	"dems/node/storage"
 	"dems/transport"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -392,4 +393,64 @@ func TestEndpointOfAnotherNode(t *testing.T) {
 	if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate is for n2") {
 		t.Fatal(err)
 	}
+}
+
+func TestNodeThatNeverRuns(t *testing.T) {
+	t.Parallel()
+	c := cluster.New(t, cluster.Config{Nodes: 1})
+	registry := prometheus.NewRegistry()
+	for range 2 { // nothing is left of the first
+		config := c.NodeConfig("n1")
+		config.Metrics = registry
+		config.Endpoint = c.Endpoint(transport.RoleNode, "n1")
+		n, err := node.Open(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Propose(t.Context(), nil); kind(t, err) != dems.NotApplied {
+			t.Error(err)
+		}
+		if _, err := n.Query(t.Context(), dems.QueryBatch{}); kind(t, err) != dems.NotReady {
+			t.Error(err)
+		}
+		if status, err := n.Status(t.Context()); err != nil || !status.Fresh || status.Ready {
+			t.Errorf("%+v %v", status, err)
+		}
+		if _, err := node.Open(t.Context(), config); !errors.Is(err, storage.ErrInUse) {
+			t.Errorf("opened twice: %v", err)
+		}
+		if err := errors.Join(n.Close(), n.Close(), config.Endpoint.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := c.NodeConfig("n1")
+	config.Metrics, config.Endpoint = registry, c.Endpoint(transport.RoleNode, "n1")
+	defer config.Endpoint.Close()
+	taken := prometheus.NewGauge(prometheus.GaugeOpts{Name: "dems_node_term", Help: "Raft term."})
+	if err := registry.Register(taken); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Open(t.Context(), config); err == nil {
+		t.Error("opened though a metric's name is taken")
+	}
+	registry.Unregister(taken)
+	n, err := node.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNodeWhoseSocketBreaksStops(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, cluster.Config{Nodes: 1})
+	if err := c.Network.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Node("n1").Err(); err == nil || !strings.Contains(err.Error(), "the UDP socket failed") {
+		t.Fatal(err)
+	}
+	_ = c.DropNode("n1")
 }

@@ -58,7 +58,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		HeartbeatTimeout:  300 * time.Millisecond,
-		LeaderLease:       200 * time.Millisecond,
+		LeaderLease:       250 * time.Millisecond,
 		CommitTimeout:     50 * time.Millisecond,
 		RaftTimeout:       5 * time.Second,
 		SnapshotInterval:  30 * time.Second,

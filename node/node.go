@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ type Node struct {
 	calls     gate          // calls that wait for Raft's futures
 	proposals chan struct{} // one token for each proposal in flight
 	queries   chan struct{} // one token for each query call
+	ran       atomic.Bool   // Run was called, and closes the city logs
 	closing   sync.Once
 	closeErr  error
 }
@@ -64,6 +66,7 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	config.Peers = maps.Clone(config.Peers)
 	if config.Address == "" {
 		config.Address = config.Peers[config.ID]
 	}
@@ -92,7 +95,7 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 	}
 	n.metrics.watch(n)
 	if err := n.metrics.register(); err != nil {
-		return nil, errors.Join(err, n.logs.Close(), n.Close())
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
@@ -105,7 +108,7 @@ func (n *Node) openState() error {
 	n.goal = n.folder.Extent.LastCommand
 	n.state = &stateMachine{
 		id: n.config.ID, incarnation: marker.Incarnation, cities: n.config.Cities, snapshots: n.folder.Snapshots,
-		ring: newRing(), metrics: n.metrics, fail: n.fail, failed: n.failed, machine: fsm.New(n.config.Cities),
+		ring: newRing(), metrics: n.metrics, fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
 	}
 	if meta := n.folder.Newest; meta != nil {
 		machine, err := n.restore(meta)
@@ -114,10 +117,10 @@ func (n *Node) openState() error {
 		}
 		n.state.machine = machine
 		n.state.applied.advance(machine.Index())
-		n.state.setConfiguration(meta.ConfigurationIndex, meta.Configuration.Servers, true)
+		n.state.setConfiguration(meta.ConfigurationIndex, meta.Configuration.Servers)
 	}
 	if extent := n.folder.Extent; extent.ConfigurationIndex > 0 {
-		n.state.setConfiguration(extent.ConfigurationIndex, extent.Configuration.Servers, false)
+		n.state.remember(extent.ConfigurationIndex, extent.Configuration.Servers)
 	}
 	sources := make([]citylog.Source, 0, len(n.config.Peers))
 	for _, id := range n.config.peers() {
@@ -140,11 +143,14 @@ func (n *Node) restore(meta *raft.SnapshotMeta) (*fsm.Machine, error) {
 	return machine, errors.Join(err, reader.Close())
 }
 
-// Close lets go of what Open opened. Run calls it; it is needed only where Run is not called.
+// Close lets go of what Open opened. It is for nodes that never run; Run does it itself.
 func (n *Node) Close() error {
 	n.closing.Do(func() {
 		n.stop()
 		n.metrics.unregister()
+		if !n.ran.Load() {
+			n.closeErr = n.logs.Close()
+		}
 		for _, peer := range n.peers {
 			n.closeErr = errors.Join(n.closeErr, peer.Close())
 		}
@@ -168,7 +174,7 @@ func (n *Node) fail(err error) {
 }
 
 // hasFailed tells whether fail was called.
-func (n *Node) hasFailed() bool { return n.state.hasFailed() }
+func (n *Node) hasFailed() bool { return isClosed(n.failed) }
 
 // running returns Raft, or why nothing can be asked of it.
 func (n *Node) running() (*raft.Raft, error) {
@@ -225,9 +231,11 @@ func (n *Node) source(id dems.NodeID) citylog.Source {
 }
 
 // isReady tells whether the node has caught up with what it knew before the start.
-func (n *Node) isReady() bool {
+func (n *Node) isReady() bool { return isClosed(n.ready) }
+
+func isClosed(channel <-chan struct{}) bool {
 	select {
-	case <-n.ready:
+	case <-channel:
 		return true
 	default:
 		return false

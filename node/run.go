@@ -31,11 +31,19 @@ const (
 // be called once.
 func (n *Node) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, n.stop)()
+	n.ran.Store(true)
 	logs, endLogs := context.WithCancelCause(context.Background())
 	var writing, background sync.WaitGroup
 	writing.Go(func() {
 		if err := n.logs.Run(logs); err != nil {
 			n.fail(storage.WriteError("city log", n.config.DataDir, err))
+		}
+	})
+	background.Go(func() {
+		select {
+		case <-n.config.Endpoint.Failed():
+			n.fail(errors.New("the UDP socket failed: nothing reaches this node any more"))
+		case <-n.work.Done():
 		}
 	})
 	n.config.Endpoint.Serve(n)

@@ -29,20 +29,20 @@ type stateMachine struct {
 	metrics     *metrics
 	fail        func(error)
 	failed      <-chan struct{} // closed after fail: nothing is applied any more
+	ready       <-chan struct{} // closed when what was in the log at the start is applied or gone
 
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
 
 	configurationMu sync.Mutex
-	configuration   configuration
+	configuration   configuration // the last that was applied
+	logged          configuration // the last in the log at the start, perhaps never committed
 }
 
-// configuration is the newest one that this node knows, with its index. One that was only read from the log at the start
-// may turn out never to have been committed; any that was applied replaces it.
+// configuration is the cluster's members as of an index.
 type configuration struct {
 	index   uint64
 	servers []raft.Server
-	applied bool
 }
 
 // response is what a proposal's future carries.
@@ -66,14 +66,7 @@ func (s *stateMachine) view(look func(*fsm.Machine)) {
 	look(s.machine)
 }
 
-func (s *stateMachine) hasFailed() bool {
-	select {
-	case <-s.failed:
-		return true
-	default:
-		return false
-	}
-}
+func (s *stateMachine) hasFailed() bool { return isClosed(s.failed) }
 
 // Apply implements raft.FSM.
 func (s *stateMachine) Apply(entry *raft.Log) any { return s.ApplyBatch([]*raft.Log{entry})[0] }
@@ -88,7 +81,7 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 		case s.hasFailed():
 			responses[i] = errFailed
 		case entry.Type == raft.LogConfiguration:
-			s.setConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data).Servers, true)
+			s.setConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data).Servers)
 		default:
 			applied, err := s.applyOne(entry)
 			if err != nil {
@@ -164,23 +157,33 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	s.mu.Lock()
 	s.machine = machine
 	s.mu.Unlock()
-	s.setConfiguration(received.Meta.ConfigurationIndex, received.Meta.Configuration.Servers, true)
+	s.setConfiguration(received.Meta.ConfigurationIndex, received.Meta.Configuration.Servers)
 	s.applied.advance(machine.Index())
 	s.logs.Restored(machine)
 	return nil
 }
 
-func (s *stateMachine) setConfiguration(index uint64, servers []raft.Server, applied bool) {
+func (s *stateMachine) setConfiguration(index uint64, servers []raft.Server) {
 	s.configurationMu.Lock()
 	defer s.configurationMu.Unlock()
-	if index >= s.configuration.index || !s.configuration.applied {
-		s.configuration = configuration{index, servers, applied}
-	}
+	s.configuration = configuration{index, servers}
 }
 
+// remember notes a configuration that is in the log but not applied.
+func (s *stateMachine) remember(index uint64, servers []raft.Server) {
+	s.configurationMu.Lock()
+	defer s.configurationMu.Unlock()
+	s.logged = configuration{index, servers}
+}
+
+// getConfiguration returns the newest configuration that this node knows. While it replays its log, that is the last one
+// in it and not one of long ago.
 func (s *stateMachine) getConfiguration() configuration {
 	s.configurationMu.Lock()
 	defer s.configurationMu.Unlock()
+	if s.configuration.index == 0 || s.logged.index > s.configuration.index && !isClosed(s.ready) {
+		return s.logged
+	}
 	return s.configuration
 }
 

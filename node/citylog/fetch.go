@@ -41,10 +41,10 @@ type history struct {
 // this node's own log as damaged.
 func (l *Logs) fetch(ctx context.Context, log *log, base position) {
 	pause := fetchPauseMin
-	for {
+	for attempt := 0; ; attempt++ {
 		var target position
 		target.records, target.chain = l.config.State.CityLog(log.city)
-		mismatched := false
+		mismatched, problems := false, error(nil)
 		for i := range l.config.Sources {
 			source := l.config.Sources[(l.turn()+i)%len(l.config.Sources)]
 			got, err := l.fetchFrom(ctx, source, log, base, target)
@@ -56,8 +56,11 @@ func (l *Logs) fetch(ctx context.Context, log *log, base position) {
 				return
 			}
 			mismatched = mismatched || errors.Is(err, errMismatch)
-			l.config.Logger.Warn("cannot fetch city log history", "city", log.city, "from", base.records,
-				"to", target.records, "error", err)
+			problems = errors.Join(problems, err)
+		}
+		if attempt%20 == 1 { // at once would complain of peers that are just starting
+			l.config.Logger.Warn("city log history cannot be fetched; until it is, no snapshot is taken", "city", log.city,
+				"from", base.records, "to", target.records, "error", problems)
 		}
 		if mismatched && base.records > 0 {
 			l.send(ctx, message{damaged: log})

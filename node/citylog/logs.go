@@ -97,7 +97,19 @@ func Open(config Config) (*Logs, error) {
 		l.logs = append(l.logs, log)
 	}
 	l.start = l.positions(config.State)
-	return l, removeFetched(config.Dir)
+	if err := errors.Join(removeFetched(config.Dir), syncFolder(config.Dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("city logs: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// syncFolder makes the names of new files durable.
+func syncFolder(dir string) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // removeFetched removes what a crash left of unfinished fetching.

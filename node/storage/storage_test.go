@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,6 +197,30 @@ func TestFolderThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, config(folder), "is not a file")
+}
+
+// TestFolderThatCannotBeWritten takes the right to write away: root, who needs no rights, gets a read-only mount.
+func TestFolderThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	mustClose(t, mustOpen(t, config(dir)))
+	if os.Getuid() == 0 {
+		if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+			t.Skipf("root needs the right to mount: %v", err)
+		}
+		defer syscall.Unmount(dir, syscall.MNT_DETACH)
+		if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+			t.Skipf("root needs the right to mount: %v", err)
+		}
+		expect(t, config(dir), "cannot be written: read-only file system")
+		return
+	}
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, config(dir), "cannot be written: permission denied")
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestFolderInUse(t *testing.T) {
