@@ -40,7 +40,7 @@ type Config struct {
 	Dial func(address string) Replica
 	// Reply defaults to ReplyMajority. With ReplyFirst a client may see a wrong or, after a crash, a lost result.
 	Reply ReplyMode
-	// BatchesInFlight is how many batches may be on their way at once, 1 to dems.MaxBatchesInFlight; default 2. More
+	// BatchesInFlight is how many batches may be on their way at once, 1 to dems.MaxBatchesInFlight; default 1. More
 	// make smaller batches.
 	BatchesInFlight int
 	// Logger is required.
@@ -57,7 +57,7 @@ func (c *Config) validate() error {
 		c.Reply = ReplyMajority
 	}
 	if c.BatchesInFlight == 0 {
-		c.BatchesInFlight = 2
+		c.BatchesInFlight = 1
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -27,7 +27,7 @@ type Config struct {
 	Metrics  prometheus.Registerer // nil: no metrics
 
 	// HeartbeatTimeout is after how long without a word from the leader, times 1 to 2, a follower stands for election;
-	// the leader sends ten in that time. Default 300 ms. Danger: shorter than the longest pause of the machine (disk,
+	// the leader sends ten in that time. Default 500 ms. Danger: shorter than the longest pause of the machine (disk,
 	// scheduling, garbage collection), and leaders are replaced without need.
 	HeartbeatTimeout time.Duration
 	// LeaderLease is after how long without hearing from a majority the leader steps down. At most HeartbeatTimeout.
@@ -57,7 +57,7 @@ type Config struct {
 // DefaultConfig returns the defaults.
 func DefaultConfig() Config {
 	return Config{
-		HeartbeatTimeout:  300 * time.Millisecond,
+		HeartbeatTimeout:  500 * time.Millisecond,
 		LeaderLease:       250 * time.Millisecond,
 		CommitTimeout:     50 * time.Millisecond,
 		RaftTimeout:       5 * time.Second,

@@ -61,7 +61,7 @@ loopback addresses only, unless --insecure is given.`,
 	set.StringVar(&flags.pidDir, "pid-dir", "", "a folder to write the process ID to, as a file named pid (default: none)")
 	set.BoolVar(&flags.insecure, "insecure", false, "listen on any address although authentication is off")
 	set.DurationVar(&flags.deadline, "deadline", 10*time.Second, "how long a request may wait for a majority")
-	set.IntVar(&flags.batchesInFlight, "batches-in-flight", 2, "how many batches may be on their way at once")
+	set.IntVar(&flags.batchesInFlight, "batches-in-flight", 1, "how many batches may be on their way at once; more make smaller batches, and help where disks or lines are slow")
 	return command
 }
 
