@@ -454,3 +454,24 @@ func TestNodeWhoseSocketBreaksStops(t *testing.T) {
 	}
 	_ = c.DropNode("n1")
 }
+
+// TestFollowersLearnOfCommitsAtOnce has Raft itself tell followers of commits once in ten seconds only.
+func TestFollowersLearnOfCommitsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) { config.CommitTimeout = 10 * time.Second }})
+	c.OpenSession(session)
+	start := time.Now()
+	for number := 1; number <= 5; number++ {
+		reply := c.Propose(batch(number, addEvent("MTL", 10)))
+		for _, id := range c.IDs() {
+			c.WaitApplied(id, reply.Vote.Index)
+		}
+		index, err := c.Replica(c.WaitLeader()).ReadIndex(t.Context())
+		if err != nil || index < reply.Vote.Index {
+			t.Fatalf("index %d before %d, %v", index, reply.Vote.Index, err)
+		}
+	}
+	if took := time.Since(start); took > 8*time.Second {
+		t.Fatalf("it took %v", took)
+	}
+}

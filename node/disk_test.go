@@ -26,7 +26,7 @@ func expectFull(t *testing.T, member *cluster.Member, what string) {
 	}
 }
 
-// TestDiskFullOfRaftLog gives the leader a disk of 2 MiB. It has to stop when that is full, the others go on, and with
+// TestDiskFullOfRaftLog gives the leader a disk of 1 MiB. It has to stop when that is full, the others go on, and with
 // space it comes back. Mounting needs root; for others TestDiskFullOfCityLog remains, which needs nothing.
 func TestDiskFullOfRaftLog(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestDiskFullOfRaftLog(t *testing.T) {
 		if err := os.Mkdir(c.Dir(id), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Mount("tmpfs", c.Dir(id), "tmpfs", 0, "size=2m"); err != nil {
+		if err := syscall.Mount("tmpfs", c.Dir(id), "tmpfs", 0, "size=1m"); err != nil {
 			if os.Getuid() == 0 {
 				t.Logf("root, but mounting is not permitted: %v", err)
 			}

@@ -70,8 +70,8 @@ func TestCrashesLoseNothing(t *testing.T) {
 	c.OpenSession(session)
 	c.Propose(batch(1, addEvent("MTL", 10_000)))
 	number := 1
-	for round := range 5 {
-		for range 10 + random.IntN(30) {
+	for round := range 4 {
+		for range 10 + random.IntN(20) {
 			number++
 			if result := outcome(t, c.Propose(batch(number, book("MTL", number)))); result.Outcome != dems.Booked {
 				t.Fatalf("batch %d: %+v", number, result)
