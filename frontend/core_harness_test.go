@@ -53,7 +53,7 @@ func (h *harness) start(id string, options ...func(*Config)) *Core {
 	if os.Getenv("DEMS_TEST_LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	config := Config{ID: id, Address: "http://" + id, Nodes: h.w.addresses(), Dial: h.w.dial, Logger: logger}
+	config := Config{ID: id, Address: "http://" + id, Nodes: h.w.addresses(), Dial: h.w.dial, Logger: logger, BatchesInFlight: 2}
 	for _, option := range options {
 		option(&config)
 	}
