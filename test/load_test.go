@@ -48,8 +48,8 @@ type load struct {
 	stop     context.CancelFunc
 }
 
-// worker is one client of the load. It works through all pairs of its customers and the events: books, and cancels every
-// third booking right away.
+// worker is one client of the load. It works through all pairs of its customers and the events: books, cancels every third
+// booking right away, and now and then reads what it has just done.
 type worker struct {
 	load     *load
 	number   int
@@ -123,13 +123,63 @@ func (w *worker) run(ctx context.Context) error {
 		if err := w.send("bookEvent", customer, event); err != nil {
 			return err
 		}
-		if w.next%3 == 0 {
+		cancelled := w.next%3 == 0
+		if cancelled {
 			if err := w.send("cancelEvent", customer, event); err != nil {
+				return err
+			}
+		}
+		if w.next%5 == 0 {
+			if err := w.look(customer, event, !cancelled); err != nil {
+				w.load.failures.Add(1)
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// look reads a schedule, which has to show what was acknowledged a moment ago.
+func (w *worker) look(customer, event string, want bool) error {
+	begin := time.Now()
+	body, err := readBody(context.Background(), w.load.target, customer, scheduleOf(customer))
+	if err != nil {
+		return err
+	}
+	booked := slices.ContainsFunc(body["bookings"].([]any), func(booking any) bool {
+		return booking.(map[string]any)["eventID"] == event
+	})
+	if booked != want {
+		return fmt.Errorf("schedule of %s: %s is there: %t, want %t", customer, event, booked, want)
+	}
+	w.load.took(begin)
+	return nil
+}
+
+func scheduleOf(customer string) conformance.Operation {
+	return conformance.Operation{"op": "getBookingSchedule", "customerID": customer}
+}
+
+// readBody does a reading operation once.
+func readBody(ctx context.Context, target conformance.REST, as string, operation conformance.Operation) (map[string]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptDeadline)
+	defer cancel()
+	answer, err := target.Do(ctx, as, operation)
+	if err == nil && answer.Status != 200 {
+		err = fmt.Errorf("%v: status %d, %v", operation, answer.Status, answer.Body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer.Body.(map[string]any), nil
+}
+
+// took notes how long a request took.
+func (l *load) took(begin time.Time) {
+	took := int64(time.Since(begin))
+	for slowest := l.slowest.Load(); took > slowest && !l.slowest.CompareAndSwap(slowest, took); {
+		slowest = l.slowest.Load()
+	}
 }
 
 // send sends one request once. The stop of the load does not cut it short.
@@ -145,10 +195,7 @@ func (w *worker) send(op, customer, event string) error {
 		return fmt.Errorf("%s: %w", begin.Format("15:04:05.000"), err)
 	}
 	w.load.done.Add(1)
-	took := int64(time.Since(begin))
-	for slowest := w.load.slowest.Load(); took > slowest && !w.load.slowest.CompareAndSwap(slowest, took); {
-		slowest = w.load.slowest.Load()
-	}
+	w.load.took(begin)
 	return nil
 }
 
@@ -222,7 +269,7 @@ func (l *load) verify(t *testing.T) {
 
 func (l *load) compareSchedule(t *testing.T, customer string, want map[string]bool) string {
 	t.Helper()
-	body := l.read(t, customer, conformance.Operation{"op": "getBookingSchedule", "customerID": customer})
+	body := l.read(t, customer, scheduleOf(customer))
 	var wrong []string
 	for _, booking := range body["bookings"].([]any) {
 		event := booking.(map[string]any)["eventID"].(string)
@@ -255,13 +302,11 @@ func (l *load) compareEvents(t *testing.T, booked map[string]int) {
 
 func (l *load) read(t *testing.T, as string, operation conformance.Operation) map[string]any {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), attemptDeadline)
-	defer cancel()
-	answer, err := l.target.Do(ctx, as, operation)
-	if err != nil || answer.Status != 200 {
-		t.Fatalf("%v: %+v, %v", operation, answer, err)
+	body, err := readBody(t.Context(), l.target, as, operation)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return answer.Body.(map[string]any)
+	return body
 }
 
 // replay sends acknowledged requests again, each with its key: every answer has to be the first one, marked as such.
