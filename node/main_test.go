@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 	"time"
@@ -12,6 +13,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// The tests of clusters wait for elections most of the time; what the command line says counts more.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		cluster.Cleanup()
 		os.Exit(code)
