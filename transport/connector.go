@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -130,7 +129,7 @@ func (c *connector) connect() (*connection, error) {
 	}
 	dialled, err := c.endpoint.transport.Dial(ctx, remote, config.Credentials.clientTLS(c.protocol, c.node), config.quicConfig(true))
 	if err != nil {
-		if socketBroke(err) {
+		if errors.Is(err, quic.ErrTransportClosed) { // not net.ErrClosed: a peer that does not answer is that, too
 			c.endpoint.fail(err)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
@@ -146,16 +145,6 @@ func (c *connector) connect() (*connection, error) {
 	}
 	c.endpoint.start(func() { keepAlive(dialled, config.KeepAlivePeriod) })
 	return connection, nil
-}
-
-// socketBroke tells whether dialling failed because the socket is closed. A timeout is net.ErrClosed to quic-go, too, and
-// is not meant.
-func socketBroke(err error) bool {
-	if errors.Is(err, quic.ErrTransportClosed) {
-		return true
-	}
-	failure, ok := errors.AsType[*net.OpError](err)
-	return ok && errors.Is(failure, net.ErrClosed)
 }
 
 // keepAliveBytes makes a keep-alive large enough for a stateless reset to answer it: QUIC's own, a ping, is too small, so

@@ -312,9 +312,12 @@ func TestABrokenSocketIsReported(t *testing.T) {
 		node.config.PacketConn.Close()
 		<-node.Failed()
 		frontEnd.config.PacketConn.Close()
-		_, err = frontEnd.Replica("n1").ReadIndex(t.Context())
-		kind(t, err, dems.NotApplied)
-		<-frontEnd.Failed() // without a listener it is noticed with the next connection
+		for range 2 { // without a listener it is noticed when dialling, by the second attempt at the latest
+			_, err = frontEnd.Replica("n1").ReadIndex(t.Context())
+			kind(t, err, dems.NotApplied)
+			synctest.Wait()
+		}
+		<-frontEnd.Failed()
 		closed := lab.start("n2", Config{})
 		closed.Close()
 		select {
