@@ -17,7 +17,7 @@ const (
 	// laneLimit is how many reads may wait for one node; beyond it this node is not asked. A majority still can answer.
 	laneLimit = 8192
 	// laneRequests is how many requests may be on their way to one node at once. While they are, the next one fills.
-	laneRequests = 2
+	laneRequests = 1
 	// laneTimeout bounds one request to one node.
 	laneTimeout = 2 * time.Second
 	// meetTimeout bounds the wait of a late node for the version that others answered with.
