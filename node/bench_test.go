@@ -61,7 +61,7 @@ func watchVotes(b *testing.B, c *cluster.Cluster) *votes {
 	ctx, cancel := context.WithCancel(b.Context())
 	var group sync.WaitGroup
 	for _, id := range c.IDs() {
-		group.Go(func() { _ = c.Replica(id).Votes(ctx, 1, v.count) })
+		group.Go(func() { _ = c.Replica(id).Votes(ctx, session, v.count) })
 	}
 	b.Cleanup(func() { cancel(); group.Wait() })
 	return v

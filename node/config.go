@@ -58,7 +58,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		HeartbeatTimeout:  500 * time.Millisecond,
-		LeaderLease:       250 * time.Millisecond,
+		LeaderLease:       400 * time.Millisecond,
 		CommitTimeout:     50 * time.Millisecond,
 		RaftTimeout:       5 * time.Second,
 		SnapshotInterval:  30 * time.Second,

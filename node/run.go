@@ -134,7 +134,7 @@ func (n *Node) startRaft() error {
 		return errors.Join(err, n.transport.Close())
 	}
 	err = n.protected(func() error {
-		r, err := raft.NewRaft(n.raftConfig(), n.state, cache, n.folder.Log, n.folder.Snapshots, n.transport)
+		r, err := raft.NewRaft(n.raftConfig(), n.state, cache, n.folder.Log, n.folder.Snapshots, raftTransport{n.transport})
 		if err == nil {
 			n.raft.Store(r)
 		}
