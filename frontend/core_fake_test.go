@@ -51,16 +51,14 @@ type fakeNode struct {
 	lies    lies
 
 	// Guarded by world.mu.
-	reach     reach
-	late      bool // applies nothing until released
-	unready   bool
-	machine   *fsm.Machine
-	reported  map[[2]uint64]dems.BatchReply // by session and batch number: what the node says it got
-	votes     []dems.Vote
-	records   map[dems.City][][]byte
-	proposals int // calls of Propose that reached it
-	questions int // calls of Results that reached it
-	queries   int // calls of Query that reached it
+	reach    reach
+	late     bool // applies nothing until released
+	unready  bool
+	machine  *fsm.Machine
+	reported map[[2]uint64]dems.BatchReply // by session and batch number: what the node says it got
+	votes    []dems.Vote
+	records  map[dems.City][][]byte
+	queries  int // calls of Query that reached it
 }
 
 // lies are what a node does instead of the right thing; each is nil or called without locks held.
@@ -353,7 +351,6 @@ func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.Bat
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
 		w := n.world
 		if term == 0 {
-			n.proposals++
 			if w.leader != n {
 				refusal := &dems.ReplicaError{Kind: dems.NotLeader}
 				if w.leader != nil {
@@ -394,7 +391,6 @@ func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.Bat
 func (r *fakeReplica) Results(ctx context.Context, session, batch uint64) (reply dems.BatchReply, err error) {
 	var alter func(*dems.BatchReply)
 	err = r.call(ctx, func(n *fakeNode) (done bool, err error) {
-		n.questions++
 		if n.lies.keeps {
 			return true, errGone
 		}

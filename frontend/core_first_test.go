@@ -99,3 +99,24 @@ func TestReplyFirstSessionLost(t *testing.T) {
 		}
 	}, replyFirst)
 }
+
+// An answer that one node made up, while the others do not know the session: it stays wrong, as the mode allows, and is
+// counted. The command is not applied behind the client's back.
+func TestReplyFirstMadeUp(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.tell(h.node(1), lies{bytes: func(reply *dems.BatchReply) {
+			reply.Results = dems.AppendResults(nil, []dems.Result{{Outcome: dems.Created}})
+		}})
+		h.forgetSessions()
+		h.must(addEvent(1, 5), 0)
+		h.w.tell(h.node(1), lies{})
+		h.must(addEvent(2, 5), 0)
+		h.wantApplied(addEvent(1, 5), 1) // in the old session, where it had no effect
+		if reply, err := h.do(getEvent(1)); err != nil || reply.Result.Code != dems.EventNotFound {
+			t.Errorf("got %+v, %v", reply, err)
+		}
+		if wrong := counted(t, h.core.proposer.metrics.early); wrong != 1 {
+			t.Errorf("%d wrong answers were counted", wrong)
+		}
+	}, replyFirst)
+}

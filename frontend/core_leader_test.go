@@ -25,18 +25,19 @@ func TestElectLeader(t *testing.T) {
 		want  dems.NodeID
 		term  uint64
 	}{
-		"nobody knows":             {[]said{{}, {}, {}}, "", 0},
-		"nobody answers":           {[]said{{leader: "n1", gone: true}, {leader: "n1", gone: true}}, "", 0},
-		"all agree":                {[]said{{leader: "n2", term: 5}, {leader: "n2", term: 5}, {leader: "n2", term: 5}}, "n2", 5},
-		"one lies about the term":  {[]said{{leader: "n2", term: 5}, {leader: "n2", term: 5}, {leader: "n2", term: 1 << 60}}, "n2", 5},
-		"one claims it":            {[]said{{leader: "n1", term: 5}, {leader: "n1", term: 5}, {leader: "n3", term: 1 << 60}}, "n1", 5},
-		"a stranger":               {[]said{{leader: "x", term: 5}, {leader: "x", term: 5}, {leader: "n3", term: 5}}, "n3", 5},
-		"claims are equal":         {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6}, {}}, "n2", 6},
-		"a claim that failed":      {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6, failed: lately}, {}}, "n1", 5},
-		"one that failed long ago": {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6, failed: long}, {}}, "n2", 6},
-		"both failed":              {[]said{{leader: "n1", term: 5, failed: lately}, {leader: "n2", term: 6, failed: justNow}, {}}, "n1", 5},
-		"one has led":              {[]said{{leader: "n1", term: 5, proven: true}, {leader: "n2", term: 6}, {}}, "n1", 5},
-		"the only one, who failed": {[]said{{leader: "n1", term: 5, failed: justNow}, {}, {}}, "n1", 5},
+		"nobody knows":              {[]said{{}, {}, {}}, "", 0},
+		"nobody answers":            {[]said{{leader: "n1", gone: true}, {leader: "n1", gone: true}}, "", 0},
+		"all agree":                 {[]said{{leader: "n2", term: 5}, {leader: "n2", term: 5}, {leader: "n2", term: 5}}, "n2", 5},
+		"one lies about the term":   {[]said{{leader: "n2", term: 5}, {leader: "n2", term: 5}, {leader: "n2", term: 1 << 60}}, "n2", 5},
+		"one claims it":             {[]said{{leader: "n1", term: 5}, {leader: "n1", term: 5}, {leader: "n3", term: 1 << 60}}, "n1", 5},
+		"a stranger":                {[]said{{leader: "x", term: 5}, {leader: "x", term: 5}, {leader: "n3", term: 5}}, "n3", 5},
+		"claims are equal":          {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6}, {}}, "n2", 6},
+		"a claim that failed":       {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6, failed: lately}, {}}, "n1", 5},
+		"the first of which failed": {[]said{{leader: "n1", term: 6, failed: lately}, {leader: "n2", term: 5}, {}}, "n2", 5},
+		"one that failed long ago":  {[]said{{leader: "n1", term: 5}, {leader: "n2", term: 6, failed: long}, {}}, "n2", 6},
+		"both failed":               {[]said{{leader: "n1", term: 5, failed: lately}, {leader: "n2", term: 6, failed: justNow}, {}}, "n1", 5},
+		"one has led":               {[]said{{leader: "n1", term: 5, proven: true}, {leader: "n2", term: 6}, {}}, "n1", 5},
+		"the only one, who failed":  {[]said{{leader: "n1", term: 5, failed: justNow}, {}, {}}, "n1", 5},
 		"a majority's, who failed": {
 			[]said{{leader: "n1", term: 5, failed: justNow}, {leader: "n1", term: 5}, {leader: "n3", term: 6}}, "n1", 5,
 		},
@@ -129,7 +130,7 @@ func TestClaimsDuringAnElection(t *testing.T) {
 				result := h.background(addEvent(1, 5))
 				time.Sleep(700 * time.Millisecond)
 				h.w.elect(h.node(3))
-				h.wantView(h.await(result, 700*time.Millisecond+doubt), 5, 0)
+				h.wantView(h.await(result, 800*time.Millisecond), 5, 0)
 				h.wantApplied(addEvent(1, 5), 1)
 				h.must(addEvent(2, 5), 0)
 			})

@@ -196,6 +196,9 @@ func TestAnotherNodeAtTheAddress(t *testing.T) {
 				t.Errorf("got %+v", node)
 			}
 		}
+		if _, err := h.core.members.statusOf(h.core.members.view().find("n3")); err == nil {
+			t.Error("what n2 says is taken for n3's word")
+		}
 		h.fails(addEvent(1, 5), dems.Indeterminate, requestDeadline)
 		h.fails(getEvent(1), dems.Unavailable, requestDeadline)
 		h.w.tell(h.node(2), lies{})

@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,19 +139,94 @@ func TestLateNodeIsAskedAgain(t *testing.T) {
 	})
 }
 
+// The same while another one claims a version that never comes: the late one is asked for one that does.
+func TestLateNodeAndHugeVersion(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		fresh := h.start("fe2")
+		h.awaitReady(fresh)
+		h.w.setLate(h.node(3), true)
+		h.must(addEvent(1, 5), 0)
+		h.w.tell(h.node(1), lies{answer: func(_ *dems.Query, answer *dems.Answer) { answer.Version = 1 << 62 }})
+		result := make(chan Reply, 1)
+		go func() { result <- h.mustAt(fresh, getEvent(1), 100*time.Millisecond) }()
+		time.Sleep(100 * time.Millisecond)
+		h.w.setLate(h.node(3), false)
+		h.wantView(<-result, 5, 0)
+	})
+}
+
+// A late node is asked again once for each version, whatever the others answer meanwhile.
+func TestLateNodesAreAskedOnce(t *testing.T) {
+	ready(t, 5, func(h *harness) {
+		fresh := h.start("fe2")
+		h.awaitReady(fresh)
+		h.w.setLate(h.node(3), true)
+		h.w.setLate(h.node(4), true)
+		h.must(addEvent(1, 5), 0)
+		h.w.set(h.node(5), hanging)
+		queries := func() (asked int) {
+			h.w.change(func() { asked = h.node(3).queries + h.node(4).queries })
+			return asked
+		}
+		before := queries()
+		result := make(chan Reply, 1)
+		go func() { result <- h.mustAt(fresh, getEvent(1), 100*time.Millisecond) }()
+		time.Sleep(100 * time.Millisecond)
+		h.w.setLate(h.node(3), false)
+		h.w.setLate(h.node(4), false)
+		h.wantView(<-result, 5, 0)
+		if asked := queries() - before; asked > 4 {
+			t.Errorf("two late nodes were asked %d times", asked)
+		}
+	})
+}
+
+// What a front end has acknowledged it does not take back, even where a wrong node answers from its past and a late one
+// from the same past: the late one has to catch up before it is counted.
+func TestPastAnswersAreNotAMajority(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.must(addEvent(1, 5), 0)
+		past := h.node(2).machine.Query(&dems.Query{Kind: dems.OperationQuery, Command: getEvent(1)})
+		h.w.setLate(h.node(3), true)
+		h.must(book(1, 1), 0)
+		h.w.tell(h.node(2), lies{answer: func(_ *dems.Query, answer *dems.Answer) { *answer = past }})
+		h.wantView(h.must(getEvent(1), readPatience), 5, 1)
+		// The same for what it only read: this one acknowledged nothing, but it has read what is new.
+		h.w.tell(h.node(2), lies{})
+		second := h.start("fe2")
+		h.awaitReady(second)
+		h.w.setLate(h.node(3), false)
+		h.wantView(h.mustAt(second, getEvent(1), 0), 5, 1)
+		h.w.setLate(h.node(3), true)
+		h.must(book(2, 1), 0)
+		h.wantView(h.mustAt(second, getEvent(1), 0), 5, 2)
+		h.w.tell(h.node(2), lies{answer: func(_ *dems.Query, answer *dems.Answer) { *answer = past }})
+		h.wantView(h.mustAt(second, getEvent(1), readPatience), 5, 2)
+	})
+}
+
 // Claims of a version that never comes use up nothing: with many reads at once, nobody waits.
 func TestHugeVersionsHoldUpNobody(t *testing.T) {
 	ready(t, 3, func(h *harness) {
 		h.must(addEvent(1, 5), 0)
 		h.w.tell(h.node(1), lies{answer: func(_ *dems.Query, answer *dems.Answer) { answer.Version = 1 << 62 }})
+		ctx, cancel := context.WithTimeout(context.Background(), requestDeadline) // the requests end, it does not
+		defer cancel()
+		started := time.Now()
 		for range 10 {
-			var results []<-chan outcome
+			var reading sync.WaitGroup
 			for range 2 * meetLimit {
-				results = append(results, h.background(getEvent(1)))
+				reading.Go(func() {
+					reply, err := h.core.Read(ctx, getEvent(1))
+					if err != nil || reply.Result.Event.Capacity != 5 {
+						t.Errorf("got %+v, %v", reply, err)
+					}
+				})
 			}
-			for _, result := range results {
-				h.wantView(h.await(result, 0), 5, 0)
-			}
+			reading.Wait()
+		}
+		if took := time.Since(started); took > 0 {
+			t.Errorf("took %v", took)
 		}
 		synctest.Wait()
 		if waiting := len(h.core.reader.meets); waiting != 0 {

@@ -291,9 +291,9 @@ func (c *course) deliverFirst(v *view) {
 // deliver answers every waiter with its result.
 func (c *course) deliver(v *view, results []dems.Result, agreeing int) {
 	for i, waiter := range c.flight.waiters {
-		waiter.done <- answer{reply: Reply{
+		waiter.answer(answer{reply: Reply{
 			Result: results[i], Sequence: results[i].Sequence, Agreeing: agreeing, Asked: len(v.voters),
-		}}
+		}})
 	}
 }
 
@@ -316,7 +316,7 @@ func (c *course) returnCommands() {
 	for _, waiter := range c.flight.waiters {
 		if exposed && waiter.command.Op.Mutates() {
 			if waiter.command.Key == "" {
-				waiter.done <- answer{err: &dems.Error{Code: dems.Indeterminate}}
+				waiter.answer(answer{err: &dems.Error{Code: dems.Indeterminate}})
 				continue
 			}
 			waiter.exposed.Store(true)
@@ -357,7 +357,7 @@ func (c *course) deliverEach(v *view) {
 			}
 		}
 		raise(&c.proposer.acknowledged, got.reply.Sequence)
-		waiter.done <- got
+		waiter.answer(got)
 	}
 }
 
@@ -371,13 +371,13 @@ func (c *course) fail(v *view, counted count) {
 		c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})
 	default:
 		for _, waiter := range c.flight.waiters {
-			waiter.done <- waiter.refusal()
+			waiter.answer(waiter.refusal())
 		}
 	}
 }
 
 func (c *course) answerAll(got answer) {
 	for _, waiter := range c.flight.waiters {
-		waiter.done <- got
+		waiter.answer(got)
 	}
 }

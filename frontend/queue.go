@@ -33,6 +33,14 @@ type answer struct {
 	err   error
 }
 
+// answer gives the waiter its answer. Only the first counts.
+func (w *pending) answer(got answer) {
+	select {
+	case w.done <- got:
+	default:
+	}
+}
+
 // refusal returns the answer to a command that is not proposed any more.
 func (w *pending) refusal() answer {
 	if w.exposed.Load() {
