@@ -51,6 +51,10 @@ bench: ## every benchmark
 compare: ## the same bookings in a three-node etcd, see test/compare/README.md
 	cd test/compare && go run .
 
+.PHONY: beside
+beside: ## DEMS and etcd in turn, five rounds, with ratios (takes five minutes)
+	cd test/compare && go run . -rounds 5
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin

@@ -79,6 +79,22 @@ func TestTable(t *testing.T) {
 	}
 }
 
+func TestRounds(t *testing.T) {
+	var out strings.Builder
+	rounds := []round{{100, 90, 200, 50, 3}, {300, 90, 200, 50, 3}, {120, 90, 240, 30, 3}}
+	if err := writeRounds(&out, rounds); err != nil {
+		t.Fatal(err)
+	}
+	want := `DEMS                 per second  beside         per second  ratio
+bookings, spread     120         etcd           50          4.0
+bookings, one event  90          etcd           3           30.0
+verified reads       200         DEMS bookings  120         2.0
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
 func TestStoredEvent(t *testing.T) {
 	if got, err := bookedSeats(eventValue(17)); err != nil || got != 17 {
 		t.Errorf("got %d, %v", got, err)

@@ -27,6 +27,7 @@ type settings struct {
 	dir         string
 	read        string
 	json        bool
+	rounds      int
 }
 
 func main() {
@@ -53,30 +54,47 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	flags.StringVar(&s.read, "read", "serializable", "how an event is read first: serializable (any member's state, cheap; "+
 		"the transaction checks it) or linearizable")
 	flags.BoolVar(&s.json, "json", false, "print JSON instead of a table")
+	flags.IntVar(&s.rounds, "rounds", 0, "measure DEMS and etcd in turn, so often, and report medians and ratios")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || s.duration <= 0 || s.connections < 1 || s.events < 1 || s.read != "serializable" && s.read != "linearizable" {
+	if flags.NArg() > 0 || s.duration <= 0 || s.connections < 1 || s.events < 1 || s.rounds < 0 || s.read != "serializable" && s.read != "linearizable" {
 		flags.Usage()
 		return fmt.Errorf("wrong usage")
+	}
+	if s.rounds > 0 {
+		return runBeside(ctx, s, stdout, stderr)
 	}
 	return compare(ctx, s, stdout, stderr)
 }
 
-// compare starts a cluster, runs both scenarios and reports.
-func compare(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) {
-	dir, err := os.MkdirTemp(s.dir, "dems-compare-")
+// compare measures etcd and reports.
+func compare(ctx context.Context, s settings, stdout, stderr io.Writer) error {
+	reports, err := measureEtcd(ctx, s, stderr)
 	if err != nil {
 		return err
+	}
+	if s.json {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(reports)
+	}
+	return writeTable(stdout, reports)
+}
+
+// measureEtcd starts a cluster and runs both scenarios.
+func measureEtcd(ctx context.Context, s settings, stderr io.Writer) (reports []report, err error) {
+	dir, err := os.MkdirTemp(s.dir, "dems-compare-")
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	fmt.Fprintln(stderr, "starting three etcd members")
 	cluster, err := startCluster(ctx, dir, stderr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, cluster.stop()) }()
-	var reports []report
 	for _, scenario := range []struct {
 		name   string
 		events int
@@ -85,14 +103,9 @@ func compare(ctx context.Context, s settings, stdout, stderr io.Writer) (err err
 		load := load{name: scenario.name, events: scenario.events, settings: s, endpoints: cluster.endpoints()}
 		measured, err := load.run(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: %w", scenario.name, err)
+			return nil, fmt.Errorf("%s: %w", scenario.name, err)
 		}
 		reports = append(reports, measured)
 	}
-	if s.json {
-		encoder := json.NewEncoder(stdout)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(reports)
-	}
-	return writeTable(stdout, reports)
+	return reports, nil
 }
