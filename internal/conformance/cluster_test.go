@@ -66,24 +66,16 @@ func startFrontEnd(t *testing.T, c *cluster.Cluster) Target {
 	return REST{BaseURL: server.URL, Client: server.Client()}
 }
 
-// TestCluster runs the cases through REST, the front end's core, QUIC, Raft and three nodes, in one process.
+// TestCluster runs the cases through REST, the front end's core, QUIC, Raft and three nodes in one process, while the network
+// is at fault: one node after the other is cut off, or everything is slow and loses packets, half of the time. Every answer
+// is as it is without faults; it only takes longer.
 func TestCluster(t *testing.T) {
-	c := cluster.Start(t, cluster.Config{})
-	target := startFrontEnd(t, c)
-	Run(t, target)
-	expectNothingLeft(t, target)
-	c.WaitEqual()
-}
-
-// TestClusterWithFaults runs the cases while the network is at fault: one node after the other is cut off, or everything
-// is slow and loses packets. Every answer is as it is without faults; it only takes longer.
-func TestClusterWithFaults(t *testing.T) {
 	c := cluster.Start(t, cluster.Config{})
 	target := startFrontEnd(t, c)
 	finished := make(chan struct{})
 	var faults sync.WaitGroup
 	faults.Go(func() { injectFaults(c, finished) })
-	t.Run("cases", func(t *testing.T) { Run(t, target) })
+	Run(t, target)
 	close(finished)
 	faults.Wait()
 	expectNothingLeft(t, target)
