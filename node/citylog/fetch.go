@@ -14,6 +14,7 @@ import (
 
 const (
 	fetchTimeout   = 5 * time.Second // for one page
+	wholeAttempts  = 20              // between two comparisons with a peer's whole log
 	fetchPauseMin  = 50 * time.Millisecond
 	fetchPauseMax  = 5 * time.Second
 	fetchPageBytes = MaxPageBytes
@@ -37,34 +38,40 @@ type history struct {
 }
 
 // fetch fetches the records after base that the replicated state has, from one peer after another until one has them all
-// with the right chain digest, and hands them to the writing goroutine. If every peer that has them disagrees, it reports
-// this node's own log as damaged.
+// with the right chain digest, and hands them to the writing goroutine. A peer whose records do not follow on this node's
+// log may be wrong, or the log is damaged: that is so if all of the peer's records, from the first on, lead to the
+// replicated state. Then they are handed over in place of the log.
 func (l *Logs) fetch(ctx context.Context, log *log, base position) {
 	pause := fetchPauseMin
+	compared := make(map[int]int) // by source: the attempt in which its whole log was fetched
 	for attempt := 0; ; attempt++ {
 		var target position
 		target.records, target.chain = l.config.State.CityLog(log.city)
-		mismatched, problems := false, error(nil)
+		problems, turn := error(nil), l.turn()
 		for i := range l.config.Sources {
-			source := l.config.Sources[(l.turn()+i)%len(l.config.Sources)]
+			number := (turn + i) % len(l.config.Sources)
+			source := l.config.Sources[number]
 			got, err := l.fetchFrom(ctx, source, log, base, target)
 			if err == nil {
-				l.send(ctx, message{history: got})
+				l.handOver(ctx, message{history: got})
 				return
+			}
+			last, before := compared[number]
+			if errors.Is(err, errMismatch) && base.records > 0 && (!before || attempt >= last+wholeAttempts) {
+				compared[number] = attempt
+				if got, err := l.fetchFrom(ctx, source, log, position{}, target); err == nil {
+					l.handOver(ctx, message{damaged: log, history: got})
+					return
+				}
 			}
 			if ctx.Err() != nil {
 				return
 			}
-			mismatched = mismatched || errors.Is(err, errMismatch)
 			problems = errors.Join(problems, err)
 		}
 		if attempt%20 == 1 { // at once would complain of peers that are just starting
 			l.config.Logger.Warn("city log history cannot be fetched; until it is, no snapshot is taken", "city", log.city,
 				"from", base.records, "to", target.records, "error", problems)
-		}
-		if mismatched && base.records > 0 {
-			l.send(ctx, message{damaged: log})
-			return
 		}
 		select {
 		case <-ctx.Done():
@@ -72,6 +79,13 @@ func (l *Logs) fetch(ctx context.Context, log *log, base position) {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, fetchPauseMax)
+	}
+}
+
+// handOver hands fetched records to the writing goroutine, or lets go of them when that has ended.
+func (l *Logs) handOver(ctx context.Context, m message) {
+	if l.send(ctx, m) != nil {
+		m.history.close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"dems"
 )
@@ -122,6 +123,66 @@ func TestDamagedLogIsFetchedAnew(t *testing.T) {
 				t.Fatal("the damaged log is gone")
 			}
 		})
+	}
+}
+
+// TestEveryPeerIsAsked has one peer only that can help, at each place among the others.
+func TestEveryPeerIsAsked(t *testing.T) {
+	state := newState(20)
+	for peers := 1; peers <= 4; peers++ {
+		for place := range peers {
+			sources := make([]Source, peers)
+			for i := range sources {
+				sources[i] = &source{err: errors.New("down")}
+			}
+			sources[place] = &source{state: state}
+			logs := run(t, t.TempDir(), state, sources...)
+			logs.synced(state)
+			logs.expect(state.lines)
+		}
+	}
+}
+
+// TestWrongPeerDoesNotCostTheLog has one peer that is wrong while the other is down: what the node has is right and stays.
+func TestWrongPeerDoesNotCostTheLog(t *testing.T) {
+	dir, state := t.TempDir(), newState(40)
+	first := run(t, dir, state.at(0))
+	first.Append(state.records(0, 10))
+	first.end(nil)
+	returning := &returning{source: source{state: state}, tried: make(chan struct{}), back: make(chan struct{})}
+	logs := run(t, dir, state.at(40), &source{state: state, lie: true}, returning)
+	for range 4 { // each time between two questions to the wrong one
+		select {
+		case <-returning.tried:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the other peer is not asked")
+		}
+	}
+	if page, err := logs.Page(mtl, 0, MaxPageBytes); err != nil || !bytes.Equal(page.Records, bytes.Join(state.lines[:10], nil)) {
+		t.Fatalf("%v, %d records are left of 10", err, page.Total)
+	}
+	close(returning.back)
+	logs.synced(state)
+	logs.expect(state.lines)
+	if _, err := os.Stat(filepath.Join(dir, "MTL.log.damaged")); err == nil {
+		t.Fatal("the log was put aside")
+	}
+}
+
+// returning is a peer that is down until it is back.
+type returning struct {
+	source
+	tried, back chan struct{}
+}
+
+func (r *returning) CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error) {
+	select {
+	case r.tried <- struct{}{}:
+		return dems.CityLogPage{}, errors.New("down")
+	case <-r.back:
+		return r.source.CityLog(ctx, city, first, maxBytes)
+	case <-ctx.Done():
+		return dems.CityLogPage{}, ctx.Err()
 	}
 }
 

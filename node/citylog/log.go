@@ -219,6 +219,9 @@ func (l *log) setAside() error {
 	if err != nil {
 		return err
 	}
+	if err := syncFolder(filepath.Dir(l.path)); err != nil {
+		return errors.Join(err, fresh.close())
+	}
 	l.file, l.index = fresh.file, fresh.index
 	l.buffer, l.end, l.saved, l.replayed = nil, checkpoint{}, checkpoint{}, nil
 	l.mu.Lock()

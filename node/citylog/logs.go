@@ -74,7 +74,7 @@ type message struct {
 	restored []position // by city; nil: no restore
 	sync     *syncRequest
 	history  *history
-	damaged  *log
+	damaged  *log // with history, which takes its place
 }
 
 type syncRequest struct {
@@ -86,6 +86,9 @@ type syncRequest struct {
 // what is applied after that from Append. Close or Run lets go of the files.
 func Open(config Config) (*Logs, error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("city logs: %w", err)
+	}
+	if err := syncFolder(filepath.Dir(config.Dir)); err != nil {
 		return nil, fmt.Errorf("city logs: %w", err)
 	}
 	l := &Logs{config: config, queue: make(chan message, queueLimit), done: make(chan struct{}), held: pendingBytes}

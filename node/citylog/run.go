@@ -138,10 +138,14 @@ func (l *Logs) handle(ctx context.Context, m message) error {
 			return nil
 		}
 		return err
+	case m.damaged != nil:
+		if err := l.setAside(m.damaged); err != nil {
+			m.history.close()
+			return err
+		}
+		m.damaged.copying = m.history
 	case m.history != nil:
 		m.history.log.copying = m.history
-	case m.damaged != nil:
-		return l.damaged(ctx, m.damaged)
 	}
 	return nil
 }
@@ -208,14 +212,17 @@ func (l *Logs) compare(ctx context.Context, log *log, state position) error {
 
 // damaged puts a log aside that is not the city's, and fetches all of it anew.
 func (l *Logs) damaged(ctx context.Context, log *log) error {
-	l.config.Logger.Error("a city log is not what the cluster recorded: it is put aside and fetched from peers",
-		"path", log.path, "records", log.end.records)
-	if err := log.setAside(); err != nil {
+	if err := l.setAside(log); err != nil {
 		return err
 	}
-	log.gap = false
 	l.startFetching(ctx, log)
 	return nil
+}
+
+func (l *Logs) setAside(log *log) error {
+	l.config.Logger.Error("a city log is not what the cluster recorded: it is put aside and fetched from peers",
+		"path", log.path, "records", log.end.records)
+	return log.setAside()
 }
 
 // startFetching starts the goroutine that fetches what is missing after the end of a log.
