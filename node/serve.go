@@ -135,6 +135,9 @@ func (n *Node) Results(_ context.Context, session, number uint64) (dems.BatchRep
 	n.state.view(func(machine *fsm.Machine) {
 		reply.Vote.Index, reply.Results, reply.Vote.Results, found = machine.Batch(session, number)
 	})
+	if err := n.gone(); err != nil { // while it was being looked up
+		return dems.BatchReply{}, err
+	}
 	if !found {
 		return dems.BatchReply{}, replicaError(dems.NotReady, errNotApplied)
 	}

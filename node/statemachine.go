@@ -85,7 +85,6 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 		default:
 			applied, err := s.applyOne(entry)
 			if err != nil {
-				s.fail(fmt.Errorf("apply log entry: %w: this node is damaged, or runs another version than its peers", err))
 				responses[i] = errFailed
 				continue
 			}
@@ -103,12 +102,17 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 	return responses
 }
 
+// applyOne applies an entry. The state is undefined after an error, so the node has failed before the lock is released:
+// who reads and then looks whether the node has failed gives no answer from that state.
 func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
 	start := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	applied, err := s.machine.Apply(entry.Index, entry.Data)
 	s.metrics.apply.Observe(time.Since(start).Seconds())
+	if err != nil {
+		s.fail(fmt.Errorf("apply log entry: %w: this node is damaged, or runs another version than its peers", err))
+	}
 	return applied, err
 }
 

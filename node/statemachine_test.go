@@ -168,6 +168,24 @@ func TestNothingIsAppliedAfterAFailure(t *testing.T) {
 	}
 }
 
+// TestUndefinedStateIsSeenByNobody makes sure that there is no moment in which the state of an entry that could not be
+// applied can be read and the node has not failed.
+func TestUndefinedStateIsSeenByNobody(t *testing.T) {
+	f := newFixture(t)
+	fail, readable := f.fail, false
+	f.fail = func(err error) {
+		if f.mu.TryRLock() {
+			readable = true
+			f.mu.RUnlock()
+		}
+		fail(err)
+	}
+	f.ApplyBatch([]*raft.Log{{Index: 3, Data: []byte("nonsense")}})
+	if readable || !f.hasFailed() {
+		t.Errorf("readable %v, failed %v", readable, f.hasFailed())
+	}
+}
+
 func TestSnapshotFromTheLeaderIsTakenOver(t *testing.T) {
 	leader, f := newFixture(t), newFixture(t)
 	leader.ApplyBatch([]*raft.Log{entry(2, 0), entry(5, 1), entry(6, 2)})
