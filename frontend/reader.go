@@ -77,8 +77,9 @@ func (r *reader) run(ctx context.Context) error {
 
 // reading is one read and the nodes' answers to it.
 type reading struct {
-	query dems.Query
-	wake  chan struct{} // told that an answer came; holds one
+	query  dems.Query
+	enough int           // answers without which nothing can be decided
+	wake   chan struct{} // told that an answer came, when there are enough; holds one
 
 	mu      sync.Mutex
 	decided bool
@@ -95,6 +96,7 @@ type nodeAnswer struct {
 // answer takes in a node's answer in place of an earlier one.
 func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	at := slices.IndexFunc(q.answers, func(a nodeAnswer) bool { return a.node == n })
 	switch {
 	case q.decided: // too late; nothing is kept of it
@@ -103,7 +105,9 @@ func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
 	default:
 		q.answers[at] = nodeAnswer{node: n, applied: applied, answer: answer}
 	}
-	q.mu.Unlock()
+	if len(q.answers) < q.enough {
+		return
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -125,23 +129,20 @@ func (q *reading) isDecided() bool {
 
 // read returns what a majority answers to a query, and at which log index it holds.
 func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, reply Reply, err error) {
-	ctx, cancel := context.WithCancel(ctx) // questions to late nodes end with the reading
-	defer cancel()
-	q := &reading{query: query, wake: make(chan struct{}, 1)}
-	defer q.decide()
-	view, changed := r.members.watch()
-	for len(view.voters) == 0 {
-		r.members.refresh()
-		if !pause(ctx, changed, 10*retryPause) || r.isEnded() {
-			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
-		}
-		view, changed = r.members.watch()
+	view, err := r.awaitVoters(ctx)
+	if err != nil {
+		return nil, Reply{}, err
 	}
+	q := &reading{
+		query: query, enough: view.majority(), wake: make(chan struct{}, 1), answers: make([]nodeAnswer, 0, len(view.voters)),
+	}
+	defer q.decide()
 	for _, n := range view.voters {
 		r.enqueue(n, q)
 	}
 	impatient := time.NewTimer(readPatience)
 	defer impatient.Stop()
+	var meeting context.Context // of the questions to late nodes, which end with the reading
 	for rounds := 0; ; {
 		select {
 		case <-q.wake:
@@ -149,13 +150,20 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 				raise(&r.proposer.acknowledged, reply.Sequence)
 				return result, reply, nil
 			}
-			if late, version := q.late(view); len(late) > 0 {
-				if rounds++; rounds > maxRounds {
-					return nil, Reply{}, errUndecided
-				}
-				r.metrics.rounds.Inc()
-				r.meet(ctx, late, q, version)
+			late, version := q.late(view)
+			if len(late) == 0 {
+				continue
 			}
+			if rounds++; rounds > maxRounds {
+				return nil, Reply{}, errUndecided
+			}
+			if meeting == nil {
+				var cancel context.CancelFunc
+				meeting, cancel = context.WithCancel(ctx)
+				defer cancel()
+			}
+			r.metrics.rounds.Inc()
+			r.meet(meeting, late, q, version)
 		case <-impatient.C:
 			return nil, Reply{}, errUndecided
 		case <-ctx.Done():
@@ -164,6 +172,19 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 			return nil, Reply{}, &dems.Error{Code: dems.Unavailable}
 		}
 	}
+}
+
+// awaitVoters returns the picture of the cluster as soon as it is known who votes.
+func (r *reader) awaitVoters(ctx context.Context) (*view, error) {
+	view, changed := r.members.watch()
+	for len(view.voters) == 0 {
+		r.members.refresh()
+		if !pause(ctx, changed, 10*retryPause) || r.isEnded() {
+			return nil, &dems.Error{Code: dems.Unavailable}
+		}
+		view, changed = r.members.watch()
+	}
+	return view, nil
 }
 
 func (r *reader) isEnded() bool {
