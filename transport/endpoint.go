@@ -154,11 +154,13 @@ func (e *Endpoint) Close() error {
 		if e.listener != nil {
 			e.listener.Close()
 		}
-		if layer != nil {
-			layer.Close()
-		}
+		// Connections before the streams on them: a peer that learns of a stream's end dials again at once, and must
+		// not do it on a connection that is about to end.
 		for _, connection := range open {
 			closeConnection(connection)
+		}
+		if layer != nil {
+			layer.Close()
 		}
 		e.transport.Close()
 		e.config.PacketConn.Close()
