@@ -111,7 +111,7 @@ func TestLeaderOnlySaysThatItApplied(t *testing.T) {
 			}
 			return next(ctx, entry)
 		}})
-		h.wantView(h.must(addEvent(1, 5), 2*doubt+200*time.Millisecond), 5, 0)
+		h.wantView(h.must(addEvent(1, 5), 3*doubt+200*time.Millisecond), 5, 0)
 		h.wantApplied(addEvent(1, 5), 1)
 	})
 }
@@ -125,6 +125,21 @@ func TestVotesComeLate(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		h.w.setLate(h.node(2), false)
 		h.wantView(h.await(result, 4*time.Second), 5, 0)
+		h.wantApplied(addEvent(1, 5), 1)
+	})
+}
+
+// A cluster that is slow is not burdened with the same batch every second.
+func TestSlowCluster(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.eachNode(func(n *fakeNode) { h.w.setLate(n, true) })
+		result := h.background(addEvent(1, 5))
+		time.Sleep(8 * time.Second)
+		if ordered, _ := h.applied(addEvent(1, 5)); ordered > 4 {
+			t.Errorf("ordered %d times", ordered)
+		}
+		h.eachNode(func(n *fakeNode) { h.w.setLate(n, false) })
+		h.await(result, 8*time.Second)
 		h.wantApplied(addEvent(1, 5), 1)
 	})
 }

@@ -31,15 +31,16 @@ type course struct {
 	attempts chan *attempt  // those that were answered
 
 	started    time.Time
-	current    *attempt    // on its way; nil: none
-	replied    *attempt    // says that it was applied, and is not doubted yet
-	replyTime  time.Time   // when it said so
-	applicable int         // attempts that may have been, or may yet be, applied, without the current one
-	retry      *time.Timer // runs while no attempt may be made after one that failed
-	resting    bool        // it runs
-	splitTime  time.Time   // since when no digest can get a majority; zero: one can
-	answered   bool        // the waiters have their answers; what follows is the check
-	early      dems.Digest // of the results they were given before a majority was known
+	allowance  time.Duration // how long a leader may take; it grows, so that a slow cluster is not burdened more and more
+	current    *attempt      // on its way; nil: none
+	replied    *attempt      // says that it was applied, and is not doubted yet
+	replyTime  time.Time     // when it said so
+	applicable int           // attempts that may have been, or may yet be, applied, without the current one
+	retry      *time.Timer   // runs while no attempt may be made after one that failed
+	resting    bool          // it runs
+	splitTime  time.Time     // since when no digest can get a majority; zero: one can
+	answered   bool          // the waiters have their answers; what follows is the check
+	early      dems.Digest   // of the results they were given before a majority was known
 
 	mu     sync.Mutex
 	asking []*node // whose results have been asked for
@@ -51,7 +52,7 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &course{
 		proposer: p, flight: f, ctx: ctx, lose: lose,
-		attempts: make(chan *attempt), started: time.Now(), retry: time.NewTimer(time.Hour),
+		attempts: make(chan *attempt), started: time.Now(), allowance: doubt, retry: time.NewTimer(time.Hour),
 	}
 	defer c.group.Wait()
 	defer cancel()
@@ -187,14 +188,17 @@ func (c *course) handle(got *attempt) {
 // doubt looks whether the leader takes too long to answer, or the others to agree with it. Then somebody else is asked,
 // if there is anybody else, or the same once more.
 func (c *course) doubt() {
-	if c.current != nil && time.Since(c.current.started) > doubt {
+	switch {
+	case c.current != nil && time.Since(c.current.started) > c.allowance:
 		c.proposer.members.fail(c.current.node)
 		c.abandon()
-	}
-	if c.replied != nil && time.Since(c.replyTime) > doubt {
+	case c.replied != nil && time.Since(c.replyTime) > c.allowance:
 		c.proposer.members.fail(c.replied.node)
 		c.replied = nil
+	default:
+		return
 	}
+	c.allowance *= 2
 }
 
 // deserted tells whether nobody waits for the batch any more.

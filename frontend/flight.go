@@ -11,8 +11,8 @@ import (
 const (
 	// patience is how long a batch waits for votes before it asks the silent nodes and looks for another leader.
 	patience = 50 * time.Millisecond
-	// doubt is how long a leader's answer, and after it the votes of a majority, may take before somebody is asked again
-	// or, where the vote is split, before the results that are missing are done without.
+	// doubt is how long a leader's answer, and after it the votes of a majority, may take before somebody is asked again,
+	// the first time, or, where the vote is split, before the results that are missing are done without.
 	doubt = time.Second
 	// checkTimeout bounds a batch that was answered before a majority was known, and is only being checked.
 	checkTimeout = 15 * time.Second
