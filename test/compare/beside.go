@@ -125,13 +125,13 @@ func (b *beside) bench(ctx context.Context, url string, args []string) (float64,
 		return 0, fmt.Errorf("demsctl bench: %w", err)
 	}
 	var got struct {
-		OperationsPerSecond float64          `json:"operationsPerSecond"`
+		OperationsPerSecond float64 `json:"operationsPerSecond"`
 		Kinds               []struct {
 			Operation           string  `json:"operation"`
 			OperationsPerSecond float64 `json:"operationsPerSecond"`
 		} `json:"kinds"`
-		Refusals            map[string]int64 `json:"refusals"`
-		Failures            map[string]int64 `json:"failures"`
+		Refusals map[string]int64 `json:"refusals"`
+		Failures map[string]int64 `json:"failures"`
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &got); err != nil {
 		return 0, fmt.Errorf("demsctl bench: %w", err)
