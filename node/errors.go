@@ -12,14 +12,16 @@ var (
 	// ErrKilled is what Run returns after Kill.
 	ErrKilled = errors.New("killed")
 
-	errStopping    = errors.New("the node is stopping")
-	errStarting    = errors.New("the node is starting")
-	errFailed      = errors.New("the node has failed")
-	errCatchingUp  = errors.New("the node has still to catch up with what it knew before it was started")
-	errBehind      = errors.New("the node has not applied the index in time")
-	errBusy        = errors.New("too many requests are waiting")
-	errNotApplied  = errors.New("the node has not applied the batch, or has forgotten it")
-	errTooSlow     = errors.New("votes were read too slowly: subscribe again")
+	errStopping   = errors.New("the node is stopping")
+	errStarting   = errors.New("the node is starting")
+	errFailed     = errors.New("the node has failed")
+	errCatchingUp = errors.New("the node has still to catch up with what it knew before it was started")
+	errBehind     = errors.New("the node has not applied the index in time")
+	errBusy       = errors.New("too many requests are waiting")
+	errNotApplied = errors.New("the node has not applied the batch, or has forgotten it")
+	errTooSlow    = errors.New("votes were read too slowly: subscribe again")
+	errStaleLog   = errors.New("the end of this node's log was never committed and contradicts the snapshot from the leader: " +
+		"start the node again, which removes it")
 	errNotProposed = errors.New("not proposed")
 )
 

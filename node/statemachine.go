@@ -23,6 +23,7 @@ type stateMachine struct {
 	incarnation uint64
 	cities      dems.Cities
 	logs        *citylog.Logs
+	log         *storage.Log
 	snapshots   *storage.Snapshots
 	applied     appliedIndex
 	ring        *ring
@@ -157,6 +158,14 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("snapshot from the leader: %w", err), s.snapshots.Remove(received.Meta.ID))
+	}
+	contradicts, err := s.log.Contradicts(received.Meta)
+	if contradicts {
+		err = errStaleLog
+	}
+	if err != nil {
+		s.fail(err)
+		return err
 	}
 	s.mu.Lock()
 	s.machine = machine

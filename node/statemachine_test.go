@@ -43,7 +43,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.stateMachine = &stateMachine{
-		id: "n1", incarnation: 1, cities: dems.DefaultCities(), snapshots: f.folder.Snapshots, ring: newRing(),
+		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
 		metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
 	}
 	f.logs, err = citylog.Open(citylog.Config{
@@ -224,6 +224,24 @@ func TestUnusableSnapshotsAreRefusedAndRemoved(t *testing.T) {
 	}
 	if left, err := f.snapshots.List(); err != nil || len(left) != 0 {
 		t.Errorf("%d snapshots are left, %v", len(left), err)
+	}
+}
+
+// TestSnapshotThatTheLogContradicts is sent to a node whose log goes on beyond it with entries of a leader that was
+// replaced: they must not survive, and Raft cannot be made to forget them while it runs.
+func TestSnapshotThatTheLogContradicts(t *testing.T) {
+	for term, stale := range map[uint64]bool{2: true, 3: false} {
+		leader, f := newFixture(t), newFixture(t)
+		leader.ApplyBatch([]*raft.Log{entry(2, 0), entry(5, 1)})
+		for index := uint64(1); index <= 9; index++ {
+			if err := f.log.StoreLog(&raft.Log{Index: index, Term: term, Type: raft.LogNoop}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := f.Restore(leader.take(t, 6, same))
+		if errors.Is(err, errStaleLog) != stale || f.hasFailed() != stale || (f.applied.get() == 5) == stale {
+			t.Errorf("term %d: %v, failed %v, applied %d", term, err, f.hasFailed(), f.applied.get())
+		}
 	}
 }
 

@@ -29,6 +29,7 @@ type Extent struct {
 	ConfigurationIndex uint64
 	Term               uint64
 	voted              bool
+	stale              bool // the log contradicts the newest snapshot; nothing of it counts
 }
 
 func boltOptions(readOnly bool) *bbolt.Options {
@@ -37,11 +38,11 @@ func boltOptions(readOnly bool) *bbolt.Options {
 	}
 }
 
-// checkLog reads raft.db without changing it: its structure as a whole, and every entry after the one with index after,
-// which is what the node is going to apply. It comes before bbolt opens the file for writing, because that walks the
+// checkLog reads raft.db without changing it: its structure as a whole, and every entry after the newest snapshot (nil:
+// there is none), which is what the node is going to apply. It comes before bbolt opens the file for writing, because that walks the
 // file's pages on another goroutine, where damage cannot be caught. Only a folder without node.json may have a file whose
 // making was interrupted.
-func checkLog(ctx context.Context, path string, after uint64, marked bool) (extent Extent, err error) {
+func checkLog(ctx context.Context, path string, newest *raft.SnapshotMeta, marked bool) (extent Extent, err error) {
 	// Damage in a mapped file shows as a panic of bbolt or as a memory fault.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -62,7 +63,7 @@ func checkLog(ctx context.Context, path string, after uint64, marked bool) (exte
 		return Extent{}, openError(path, err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	return readLog(ctx, store, path, after)
+	return readLog(ctx, store, path, newest)
 }
 
 // openError tells what opening raft.db failed of.
@@ -133,10 +134,11 @@ func (e *Extent) readStable(store *raftboltdb.BoltStore) error {
 	return nil
 }
 
-// readLog checks every entry after the one with index after.
-func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, after uint64) (Extent, error) {
+// readLog checks every entry after the newest snapshot.
+func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, newest *raft.SnapshotMeta) (Extent, error) {
 	var extent Extent
 	var err error
+	after := uint64(0)
 	if extent.First, err = store.FirstIndex(); err != nil {
 		return Extent{}, corrupt(path, err)
 	}
@@ -148,6 +150,15 @@ func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, afte
 	}
 	if extent.Last > 0 && extent.Term == 0 {
 		return Extent{}, corrupt(path, "it has entries but no term")
+	}
+	if newest != nil {
+		after = newest.Index
+		if extent.stale, err = contradicts(store, newest); err != nil {
+			return Extent{}, corruptAt(path, after, err)
+		}
+		if extent.stale {
+			return extent, nil
+		}
 	}
 	for index := max(extent.First, after+1); index <= extent.Last; index++ {
 		if err := ctx.Err(); err != nil {
@@ -174,4 +185,20 @@ func readLog(ctx context.Context, store *raftboltdb.BoltStore, path string, afte
 		}
 	}
 	return extent, nil
+}
+
+// contradicts tells whether a log holds, at the end of a snapshot, an entry of another term. What the snapshot holds is
+// committed, so that entry never was, nor was any after it: the node had taken them from a leader that was replaced, and
+// then was sent the snapshot. hashicorp/raft keeps them. With them it refuses what follows on the snapshot and, worse, judges
+// candidates by its old term and elects one that lacks what the snapshot holds.
+func contradicts(store raft.LogStore, snapshot *raft.SnapshotMeta) (bool, error) {
+	var entry raft.Log
+	err := store.GetLog(snapshot.Index, &entry)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		err = open(&entry, snapshot.Index)
+	}
+	return err == nil && entry.Term != snapshot.Term, err
 }

@@ -96,6 +96,12 @@ func openLocked(ctx context.Context, config Config) (*Folder, error) {
 		// A crash between the two writes that make a cluster: undo the first, so that both can be made.
 		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), make([]byte, 8)))
 	}
+	if err == nil && folder.Extent.stale {
+		config.Logger.Warn("the end of the Raft log was never committed and contradicts the newest snapshot; it is removed",
+			"first", folder.Extent.First, "last", folder.Extent.Last, "snapshot", folder.Newest.ID)
+		err = bolt.DeleteRange(folder.Extent.First, folder.Extent.Last)
+		folder.Extent.First, folder.Extent.Last = 0, 0
+	}
 	if err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
@@ -176,7 +182,7 @@ func (f *Folder) check(ctx context.Context, config *Config, marked bool) error {
 		after = f.Newest.Index
 	}
 	if present && info.Size() > 0 {
-		if f.Extent, err = checkLog(ctx, path, after, marked); err != nil {
+		if f.Extent, err = checkLog(ctx, path, f.Newest, marked); err != nil {
 			return err
 		}
 	}

@@ -84,6 +84,12 @@ func (l *Log) GetLog(index uint64, entry *raft.Log) error {
 	return nil
 }
 
+// Contradicts tells whether the log contradicts a snapshot from the leader. If so the node must stop, without having
+// acknowledged the snapshot: the next Open removes the log.
+func (l *Log) Contradicts(snapshot *raft.SnapshotMeta) (bool, error) {
+	return contradicts(l.bolt, snapshot)
+}
+
 // StoreLog implements raft.LogStore.
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 

@@ -92,9 +92,14 @@ func fill(t *testing.T, folder *Folder, first, last uint64) {
 // snapshotAt writes a snapshot with an index.
 func snapshotAt(t *testing.T, folder *Folder, index uint64) string {
 	t.Helper()
+	return snapshotOf(t, folder, index, 2)
+}
+
+func snapshotOf(t *testing.T, folder *Folder, index, term uint64) string {
+	t.Helper()
 	configuration := raft.Configuration{Servers: []raft.Server{{ID: "n1.1", Address: "n1"}}}
 	_, transport := raft.NewInmemTransport("n1")
-	sink, err := folder.Snapshots.Create(1, index, 2, configuration, 1, transport)
+	sink, err := folder.Snapshots.Create(1, index, term, configuration, 1, transport)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,6 +347,44 @@ func TestWhatIsMissing(t *testing.T) {
 			expect(t, config(dir), test.want) // trying again changes nothing
 		})
 	}
+}
+
+// TestLogThatContradictsTheSnapshot has a log that goes on beyond a snapshot with entries of a leader that was replaced.
+func TestLogThatContradictsTheSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	folder := mustOpen(t, config(dir))
+	fill(t, folder, 1, 20)
+	if contradicts, err := folder.Log.Contradicts(&raft.SnapshotMeta{Index: 10, Term: 2}); contradicts || err != nil {
+		t.Fatalf("the same term: %v %v", contradicts, err)
+	}
+	if contradicts, err := folder.Log.Contradicts(&raft.SnapshotMeta{Index: 30, Term: 3}); contradicts || err != nil {
+		t.Fatalf("beyond the log: %v %v", contradicts, err)
+	}
+	if err := folder.Log.SetUint64([]byte(keyTerm), 3); err != nil {
+		t.Fatal(err)
+	}
+	snapshotOf(t, folder, 10, 3)
+	mustClose(t, folder)
+	for range 2 { // the second time there is nothing to remove
+		folder = mustOpen(t, config(dir))
+		last, err := folder.Log.LastIndex()
+		if err != nil || last != 0 || folder.Extent.Last != 0 || folder.Extent.LastCommand != 0 || folder.Fresh() || folder.Newest.Index != 10 {
+			t.Fatalf("last %d, %+v, %v", last, folder.Extent, err)
+		}
+		mustClose(t, folder)
+	}
+	folder = mustOpen(t, config(dir))
+	next := command(11)
+	next.Term = 3
+	if err := folder.Log.StoreLog(next); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, folder)
+	folder = mustOpen(t, config(dir))
+	if folder.Extent.First != 11 || folder.Extent.LastCommand != 11 {
+		t.Fatalf("%+v", folder.Extent)
+	}
+	mustClose(t, folder)
 }
 
 // compact deletes entries.
