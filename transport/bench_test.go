@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -83,7 +84,7 @@ func BenchmarkVotes(b *testing.B) {
 	_, replica := pair(b, &stub{votes: func(ctx context.Context, _ uint64, send func([]dems.Vote) error) error {
 		for i := 0; i < b.N; i++ {
 			for send(make([]dems.Vote, 1)) != nil && ctx.Err() == nil {
-				time.Sleep(time.Millisecond) // the queue is full
+				runtime.Gosched() // the queue is full
 			}
 		}
 		<-ctx.Done()
@@ -146,9 +147,9 @@ func BenchmarkConnect(b *testing.B) {
 
 // BenchmarkIdle measures what ten connections cost while nothing happens: go test -bench Idle -benchtime 1x.
 func BenchmarkIdle(b *testing.B) {
-	node := start(b, "n1", Config{})
+	node := start(b, "n1", Config{IdleTimeout: 2 * time.Second})
 	node.Serve(&stub{propose: echo})
-	frontEnd := start(b, "fe1", Config{})
+	frontEnd := start(b, "fe1", Config{IdleTimeout: 2 * time.Second})
 	const connections, period = 10, 10 * time.Second
 	for range connections {
 		if _, err := frontEnd.Replica(node.Addr().String()).Propose(context.Background(), []byte("x")); err != nil {
@@ -158,7 +159,7 @@ func BenchmarkIdle(b *testing.B) {
 	var spent time.Duration
 	for range b.N {
 		before := cpuTime(b)
-		time.Sleep(period)
+		<-time.After(period)
 		spent += cpuTime(b) - before
 	}
 	b.ReportMetric(float64(spent.Microseconds())/float64(b.N)/period.Seconds()/connections, "µs-cpu/s/connection")

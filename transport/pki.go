@@ -184,6 +184,10 @@ func readAuthorityCertificate(dir string) (*x509.Certificate, error) {
 	if !certificate.IsCA {
 		return nil, fmt.Errorf("%s is not the certificate of an authority", path)
 	}
+	if time.Now().After(certificate.NotAfter) {
+		return nil, fmt.Errorf("%s: the cluster's authority expired on %s: make a new one in another folder with `demsd pki init`, and new certificates for every server",
+			path, certificate.NotAfter.Format(time.DateOnly))
+	}
 	return certificate, nil
 }
 

@@ -220,6 +220,10 @@ func TestCertificatesExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 		mentions(t, credentials.verify(time.Now().Add(-2*clockSkew)), "clock")
+		time.Sleep(2 * time.Hour)
+		_, err = LoadCredentials(dir, RoleNode, "n2")
+		mentions(t, err, "ca.crt", "authority expired")
+		mentions(t, Issue(dir, RoleNode, "n3"), "ca.crt", "authority expired")
 	})
 }
 

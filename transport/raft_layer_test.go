@@ -226,99 +226,114 @@ func TestRaftDialsAgain(t *testing.T) {
 // machine is the least that Raft can run: it counts entries.
 type machine struct{ applied atomic.Int64 }
 
-func (m *machine) Apply(*raft.Log) any                   { return m.applied.Add(1) }
-func (m *machine) Snapshot() (raft.FSMSnapshot, error)   { return nil, errors.New("no snapshots") }
-func (m *machine) Restore(snapshot io.ReadCloser) error  { return errors.New("no snapshots") }
-func (m *machine) wait(t *testing.T, count int64) string { return waitFor(t, &m.applied, count) }
+func (m *machine) Apply(*raft.Log) any                  { return m.applied.Add(1) }
+func (m *machine) Snapshot() (raft.FSMSnapshot, error)  { return nil, errors.New("no snapshots") }
+func (m *machine) Restore(snapshot io.ReadCloser) error { return errors.New("no snapshots") }
 
-// waitFor waits in virtual time until a counter has reached a value, and tells how long it took.
-func waitFor(t *testing.T, counter *atomic.Int64, count int64) string {
+// wait waits in virtual time until that many entries are applied, and tells how long it took.
+func (m *machine) wait(t *testing.T, count int64) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	for counter.Load() < count {
+	for m.applied.Load() < count {
 		if time.Since(begin) > time.Minute {
-			t.Fatalf("%d of %d after a minute", counter.Load(), count)
+			t.Fatalf("%d of %d entries after a minute", m.applied.Load(), count)
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return time.Since(begin).String()
+	return time.Since(begin)
 }
 
-// TestRaftCluster runs real Raft on three nodes while packets are lost, and while the leader is cut off.
+// raftCluster is real Raft on n1, n2 and n3.
+type raftCluster struct {
+	t        *testing.T
+	nodes    map[string]*raft.Raft
+	machines map[string]*machine
+}
+
+func startRaft(t *testing.T, lab *lab) *raftCluster {
+	t.Helper()
+	cluster := &raftCluster{t: t, nodes: make(map[string]*raft.Raft), machines: make(map[string]*machine)}
+	servers := raft.Configuration{}
+	for _, id := range []string{"n1", "n2", "n3"} {
+		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+	}
+	for _, server := range servers.Servers {
+		id := string(server.ID)
+		logger := hclog.NewNullLogger()
+		transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: lab.start(id, Config{}).RaftLayer(), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
+		})
+		store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
+		config := raft.DefaultConfig()
+		config.LocalID, config.Logger = server.ID, logger
+		config.HeartbeatTimeout, config.ElectionTimeout = 300*time.Millisecond, 300*time.Millisecond
+		config.LeaderLeaseTimeout = 200 * time.Millisecond
+		if err := raft.BootstrapCluster(config, store, store, snapshots, transport, servers); err != nil {
+			t.Fatal(err)
+		}
+		machine := new(machine)
+		node, err := raft.NewRaft(config, machine, store, store, snapshots, transport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster.nodes[id], cluster.machines[id] = node, machine
+		t.Cleanup(func() {
+			if err := node.Shutdown().Error(); err != nil {
+				t.Error(err)
+			}
+			transport.Close()
+		})
+	}
+	return cluster
+}
+
+// leader waits for a leader other than one node.
+func (c *raftCluster) leader(without string) string {
+	c.t.Helper()
+	for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(time.Millisecond) {
+		for id, node := range c.nodes {
+			if id != without && node.State() == raft.Leader {
+				return id
+			}
+		}
+	}
+	c.t.Fatal("no leader after a minute")
+	return ""
+}
+
+// propose has entries applied by a leader other than one node, however often it takes.
+func (c *raftCluster) propose(count int, without string) {
+	c.t.Helper()
+	for done := 0; done < count; {
+		if err := c.nodes[c.leader(without)].Apply(fmt.Append(nil, done), time.Second).Error(); err == nil {
+			done++
+		}
+	}
+}
+
+// TestRaftCluster runs Raft while packets are lost, and while the leader is cut off.
 func TestRaftCluster(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
-		servers := raft.Configuration{}
-		for _, id := range []string{"n1", "n2", "n3"} {
-			servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
-		}
 		lab.network.SetAll(faultnet.Link{Loss: 0.05, Delay: time.Millisecond, Jitter: time.Millisecond})
-		nodes := make(map[string]*raft.Raft)
-		machines := make(map[string]*machine)
-		for _, server := range servers.Servers {
-			id := string(server.ID)
-			logger := hclog.NewNullLogger()
-			transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-				Stream: lab.start(id, Config{}).RaftLayer(), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
-			})
-			store := raft.NewInmemStore()
-			config := raft.DefaultConfig()
-			config.LocalID, config.Logger = server.ID, logger
-			config.HeartbeatTimeout, config.ElectionTimeout, config.LeaderLeaseTimeout = 300*time.Millisecond, 300*time.Millisecond, 200*time.Millisecond
-			if err := raft.BootstrapCluster(config, store, store, raft.NewInmemSnapshotStore(), transport, servers); err != nil {
-				t.Fatal(err)
-			}
-			machines[id] = new(machine)
-			node, err := raft.NewRaft(config, machines[id], store, store, raft.NewInmemSnapshotStore(), transport)
-			if err != nil {
-				t.Fatal(err)
-			}
-			nodes[id] = node
-			t.Cleanup(func() {
-				if err := node.Shutdown().Error(); err != nil {
-					t.Error(err)
-				}
-				transport.Close()
-			})
+		cluster := startRaft(t, lab)
+		cluster.propose(100, "")
+		for id, machine := range cluster.machines {
+			t.Log(id, "caught up after", machine.wait(t, 100))
 		}
-		leader := func(without string) string {
-			begin := time.Now()
-			for time.Since(begin) < time.Minute {
-				for id, node := range nodes {
-					if id != without && node.State() == raft.Leader {
-						return id
-					}
-				}
-				time.Sleep(time.Millisecond)
-			}
-			t.Fatal("no leader after a minute")
-			return ""
-		}
-		propose := func(count int, without string) {
-			t.Helper()
-			for done := 0; done < count; {
-				if err := nodes[leader(without)].Apply(fmt.Append(nil, done), time.Second).Error(); err == nil {
-					done++
-				}
-			}
-		}
-		propose(100, "")
-		for id := range nodes {
-			t.Log(id, "caught up after", machines[id].wait(t, 100))
-		}
-		first := leader("")
+		first := cluster.leader("")
 		rest := []string{}
-		for id := range nodes {
+		for id := range cluster.nodes {
 			if id != first {
 				rest = append(rest, id)
 			}
 		}
 		lab.network.Partition([]string{first}, rest)
 		begin := time.Now()
-		propose(1, first)
+		cluster.propose(1, first)
 		t.Log("without the leader an entry took", time.Since(begin))
-		propose(99, first)
+		cluster.propose(99, first)
 		lab.network.Heal()
-		t.Log("the leader of before caught up after", machines[first].wait(t, 200))
+		t.Log("the leader of before caught up after", cluster.machines[first].wait(t, 200))
 	})
 }
 

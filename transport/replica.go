@@ -165,11 +165,14 @@ func (r *Replica) begin(ctx context.Context) (context.Context, *call, context.Ca
 // clientError says what is known after a failed call: NotApplied where the node cannot have got it, what the node said where
 // it said something, and otherwise nothing.
 func clientError(call *call, err error) error {
-	if !call.sent {
-		return &dems.ReplicaError{Kind: dems.NotApplied, Err: err}
-	}
 	said, ok := errors.AsType[*connect.Error](err)
 	if !ok || !connect.IsWireError(err) {
+		if ok && said.Unwrap() != nil {
+			err = said.Unwrap() // connect's code says nothing that the cause does not
+		}
+		if !call.sent {
+			return &dems.ReplicaError{Kind: dems.NotApplied, Err: err}
+		}
 		return &dems.ReplicaError{Kind: dems.UnknownOutcome, Err: err}
 	}
 	for _, detail := range said.Details() {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"dems"
+
+	"connectrpc.com/connect"
 )
 
 // kind asserts that an error is a *dems.ReplicaError of a kind and returns it.
@@ -346,5 +348,31 @@ func TestPeerIsPinned(t *testing.T) {
 	_, err := n2.Peer("n3").Propose(t.Context(), []byte("x"))
 	if got := kind(t, err, dems.NotApplied); !strings.Contains(got.Error(), "n3.node.dems.internal") {
 		t.Errorf("n1 as n3: %v", got)
+	}
+}
+
+func TestErrorsWithoutADetail(t *testing.T) {
+	text := errors.New("text")
+	for _, test := range []struct {
+		err  error
+		sent bool
+		want dems.ReplicaErrorKind
+	}{
+		{connect.NewWireError(connect.CodeInvalidArgument, text), true, dems.BadRequest},
+		{connect.NewWireError(connect.CodeResourceExhausted, text), true, dems.BadRequest},
+		{connect.NewWireError(connect.CodeUnimplemented, text), true, dems.BadRequest},
+		{connect.NewWireError(connect.CodeInternal, text), true, dems.UnknownOutcome},
+		{connect.NewWireError(connect.CodeUnavailable, nil), true, dems.UnknownOutcome},
+		// These are this side's own: they say nothing about the node.
+		{connect.NewError(connect.CodeInvalidArgument, text), true, dems.UnknownOutcome},
+		{connect.NewError(connect.CodeResourceExhausted, text), true, dems.UnknownOutcome},
+		{text, true, dems.UnknownOutcome},
+		{connect.NewError(connect.CodeUnavailable, text), false, dems.NotApplied},
+		{text, false, dems.NotApplied},
+	} {
+		got := kind(t, clientError(&call{sent: test.sent}, test.err), test.want)
+		if got.Err != nil && got.Err.Error() != "text" {
+			t.Errorf("%v became %v", test.err, got.Err)
+		}
 	}
 }

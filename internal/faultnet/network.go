@@ -2,7 +2,8 @@
 // reordered, and links cut, in one direction or both, while it runs. It knows nothing of what the packets mean.
 //
 // It owns one goroutine per Network, which delivers delayed packets; Close ends it and waits. It works inside a
-// testing/synctest bubble, where delays and deadlines cost no real time.
+// testing/synctest bubble, where delays and deadlines cost no real time. (A bubble's clock begins in the year 2000:
+// certificates that are used in it have to be made in it.)
 package faultnet
 
 import (
