@@ -94,6 +94,9 @@ func confirmPage(pages []*dems.CityLogPage, first uint64, majority int) (confirm
 	}
 	slices.Sort(totals)
 	confirmed.First = first
-	confirmed.Total = max(totals[len(totals)-majority], first+uint64(bytes.Count(confirmed.Records, []byte{'\n'})))
+	// Who asks from first on has mostly been given all records before it, more than a late node knows of. Only when no
+	// node has that many, first lies beyond the end.
+	seen := min(first, totals[len(totals)-1]) + uint64(bytes.Count(confirmed.Records, []byte{'\n'}))
+	confirmed.Total = max(totals[len(totals)-majority], seen)
 	return confirmed, settled
 }
