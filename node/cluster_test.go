@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -163,8 +166,10 @@ func TestReadsWaitForAnIndexAndAreRecorded(t *testing.T) {
 	c.OpenSession(session)
 	leader := c.WaitLeader()
 	follower := others(c, leader)[0]
+	var indexes []uint64
 	for number := 1; number <= 20; number++ {
 		reply := c.Propose(batch(number, addEvent("MTL", uint32(number))))
+		indexes = append(indexes, reply.Vote.Index)
 		result := read(t, c, follower, reply.Vote.Index, availability())
 		if len(result.Events) != 1 || result.Events[0].Capacity != uint32(number) {
 			t.Fatalf("after batch %d: %+v", number, result)
@@ -172,8 +177,14 @@ func TestReadsWaitForAnIndexAndAreRecorded(t *testing.T) {
 	}
 	c.Eventually("the reads are in the city log", func(context.Context) error {
 		data, err := os.ReadFile(filepath.Join(c.Dir(follower), "logs", "MTL.log"))
-		if lines := bytes.Count(data, []byte(`"op":"listEventAvailability"`)); err == nil && lines != 20 {
+		lines := regexp.MustCompile(`"seq":(\d+),"op":"listEventAvailability"`).FindAllSubmatch(data, -1)
+		if err == nil && len(lines) != 20 {
 			return errors.New("too few")
+		}
+		for i, line := range lines { // an index at which the answer holds
+			if seq, _ := strconv.ParseUint(string(line[1]), 10, 64); seq < indexes[i] {
+				return fmt.Errorf("read %d is recorded at %d, before %d", i, seq, indexes[i])
+			}
 		}
 		return err
 	})

@@ -194,7 +194,7 @@ func (n *Node) watchLeader(ctx context.Context, r *raft.Raft) {
 			return
 		case change := <-changes:
 			if leader := change.Data.(raft.LeaderObservation).LeaderAddr; leader != "" {
-				n.logger.Info("leader", "node", leader, "term", r.CurrentTerm())
+				n.logger.Info("leader changed", "leader", leader, "term", r.CurrentTerm())
 			}
 		}
 	}

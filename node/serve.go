@@ -69,7 +69,7 @@ func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryRepl
 	if n.hasFailed() { // while it was being answered
 		return dems.QueryReply{}, replicaError(dems.NotReady, errFailed)
 	}
-	return reply, n.record(ctx, batch.Queries, reply.Answers)
+	return reply, n.record(ctx, batch.Queries, &reply)
 }
 
 func checkQueries(queries []dems.Query) error {
@@ -87,19 +87,20 @@ func checkQueries(queries []dems.Query) error {
 	return nil
 }
 
-// record writes reads into the city logs, each with the version that it was answered at.
-func (n *Node) record(ctx context.Context, queries []dems.Query, answers []dems.Answer) error {
+// record writes reads into the city logs, each with the index that its answer holds at, which a reader can
+// compare with the ordered records around it.
+func (n *Node) record(ctx context.Context, queries []dems.Query, reply *dems.QueryReply) error {
 	var reads []citylog.Read
 	for i := range queries {
 		q := &queries[i]
 		if !q.Log || q.Kind != dems.OperationQuery {
 			continue
 		}
-		results, err := dems.DecodeResults(answers[i].Result)
+		results, err := dems.DecodeResults(reply.Answers[i].Result)
 		if err != nil || len(results) != 1 {
 			return replicaError(dems.NotReady, fmt.Errorf("answer of query %d: %w", i, err))
 		}
-		results[0].Sequence = answers[i].Version
+		results[0].Sequence = reply.Applied
 		line := fsm.AppendRecord(nil, &q.Command, &results[0])
 		for _, city := range fsm.RecordCities(nil, n.config.Cities, &q.Command, results[0].Code) {
 			reads = append(reads, citylog.Read{City: city, Line: line})
