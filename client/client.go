@@ -168,8 +168,9 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// normalEndpoint checks the URL of a front end and returns it without a slash at the end.
+// normalEndpoint checks the URL of a front end and returns it without blanks around it and without a slash at the end.
 func normalEndpoint(endpoint string) (string, error) {
+	endpoint = strings.TrimSpace(endpoint) // lists are written with blanks after the commas, too
 	parsed, err := url.Parse(endpoint)
 	if err != nil || parsed.Host == "" || (parsed.Scheme != "http" && parsed.Scheme != "https") {
 		return "", fmt.Errorf("endpoint %q: write a URL with http or https and a host, as in http://127.0.0.1:8080", endpoint)

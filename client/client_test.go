@@ -123,7 +123,7 @@ func TestConfigurationIsChecked(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	for name, endpoint := range map[string]string{"https": "https://host", "port": "http://[::1]:80/", "prefix": "http://host/dems"} {
+	for name, endpoint := range map[string]string{"https": "https://host", "port": "http://[::1]:80/", "prefix": "http://host/dems", "blanks": " http://host "} {
 		if _, err := client.New(client.Config{Endpoints: []string{endpoint}}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -71,7 +71,28 @@ func parseCapacity(text string) (uint32, error) {
 
 // keyFlag adds --idempotency-key to a command and returns its value.
 func keyFlag(command *cobra.Command) *string {
-	return command.Flags().String("idempotency-key", "", "ask again under the key of an earlier invocation, to learn what came of it")
+	key := new(keyValue)
+	command.Flags().Var(key, "idempotency-key", "ask again under the key of an earlier invocation, to learn what came of it")
+	return (*string)(key)
+}
+
+// keyValue is the value of --idempotency-key. It refuses an empty one, a variable that is not set say: taken for no key,
+// it would make what is asked again a new request.
+type keyValue string
+
+// String implements pflag.Value.
+func (k *keyValue) String() string { return string(*k) }
+
+// Type implements pflag.Value.
+func (k *keyValue) Type() string { return "string" }
+
+// Set implements pflag.Value.
+func (k *keyValue) Set(text string) error {
+	if text == "" {
+		return errors.New("a key has at least one character; leave the flag out for a new request")
+	}
+	*k = keyValue(text)
+	return nil
 }
 
 // keyOption returns the option for a key, if there is one.
