@@ -43,7 +43,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"dev", "argument"}, "argument"},
 		{[]string{"dev", "--nodes", "0"}, "--nodes"},
 		{[]string{"dev", "--cities", "Toronto"}, "TOR=Toronto"},
-		{[]string{"dev", "--listen", "0.0.0.0:0", "--data-dir", t.TempDir()}, "0.0.0.0"},
+		{[]string{"dev", "--listen", "0.0.0.0:0", "--data-dir", t.TempDir()}, "demsd frontend with --insecure"},
 		{[]string{"node"}, "required"},
 		{append(node, "--id", "N1"), "--id"},
 		{append(node, "--peers", "n2=127.0.0.1:1"), "n1"},

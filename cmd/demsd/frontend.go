@@ -102,7 +102,7 @@ func checkLoopback(listen string, insecure bool) error {
 		return nil
 	}
 	return fmt.Errorf("--listen %s can be reached from other machines, and authentication is off: "+
-		"anybody could act as anybody. Listen on 127.0.0.1 or, if that is what you want, add --insecure", listen)
+		"anybody could act as anybody. Listen on 127.0.0.1 or, if that is what you want, run demsd frontend with --insecure", listen)
 }
 
 func runFrontEnd(ctx context.Context, flags frontEndFlags, logger *slog.Logger) (err error) {
