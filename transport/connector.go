@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -131,6 +132,9 @@ func (c *connector) connect() (*connection, error) {
 	if err != nil {
 		if errors.Is(err, quic.ErrTransportClosed) { // not net.ErrClosed: a peer that does not answer is that, too
 			c.endpoint.fail(err)
+		}
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			return nil, fmt.Errorf("connect to %s: no answer within %v", address, config.DialTimeout)
 		}
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}

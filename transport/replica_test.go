@@ -298,7 +298,10 @@ func TestWhatWasNotSentIsNotApplied(t *testing.T) {
 		inLab(t, func(t *testing.T, lab *lab) {
 			frontEnd := lab.start("fe1", Config{DialTimeout: 2 * time.Second})
 			begin := time.Now()
-			kind(t, propose(frontEnd.Replica("n1")), dems.NotApplied)
+			got := kind(t, propose(frontEnd.Replica("n1")), dems.NotApplied)
+			if got.Error() != "replica: not applied: connect to n1: no answer within 2s" {
+				t.Errorf("got %q", got)
+			}
 			kind(t, frontEnd.Replica("n1").Votes(t.Context(), 1, nil), dems.NotApplied)
 			if took := time.Since(begin); took != 4*time.Second {
 				t.Errorf("took %v, want the dial timeout twice", took)
