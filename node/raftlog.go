@@ -63,10 +63,16 @@ var raftLevels = map[hclog.Level]slog.Level{
 	hclog.Warn: slog.LevelWarn, hclog.Error: slog.LevelWarn,
 }
 
+// overtaken is what a follower says when an announcement has overtaken the entry that it announces: nothing to warn of.
+const overtaken = "failed to get previous log"
+
 // Log implements hclog.Logger. What Raft calls information is for developers, and what it calls an error is mostly a
 // peer that is down.
 func (l *raftLogger) Log(level hclog.Level, message string, arguments ...any) {
 	to := raftLevels[level]
+	if message == overtaken {
+		to = slog.LevelDebug
+	}
 	if !l.logger.Enabled(context.Background(), to) || to >= slog.LevelWarn && l.recent.isRepeated(message, arguments) {
 		return
 	}

@@ -285,6 +285,7 @@ func TestRaftLogIsPassedOnWithoutItsRepetitions(t *testing.T) {
 			logger.Error("failed to heartbeat to", "peer", "n2", "backoff time", time.Second)
 			logger.With("x", 1).Named("more").Warn("failed to heartbeat to", "peer", "n3")
 			logger.Info("for developers")
+			logger.Warn(overtaken, "previous-index", 7)
 		}
 		if lines := strings.Count(out.String(), "\n"); lines != 2 {
 			t.Fatalf("%d lines:\n%s", lines, out.String())
