@@ -184,7 +184,10 @@ func (d *dev) checkMarker() error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(file, append(encoded, '\n'), 0o644)
+		if err := writeWhole(file, append(encoded, '\n')); err != nil {
+			return fmt.Errorf("data folder: %w", err)
+		}
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("data folder: %w", err)
@@ -200,13 +203,55 @@ func (d *dev) checkMarker() error {
 	return nil
 }
 
+// writeWhole writes a file that is there whole or not at all, whenever this process is killed or power is lost.
+func writeWhole(path string, data []byte) error {
+	next, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(data)
+	if err := errors.Join(err, next.Sync(), next.Close()); err != nil {
+		return err
+	}
+	return renameSynced(path+".new", path)
+}
+
+// renameSynced renames within a folder and syncs it.
+func renameSynced(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
 func (d *dev) pkiDir() string { return filepath.Join(d.flags.dataDir, "pki") }
 
 func (d *dev) nodeID(i int) string { return "n" + strconv.Itoa(i+1) }
 
-// prepareCertificates makes the authority and whatever certificates are missing.
+// prepareCertificates makes the authority and all certificates, or whichever of them are missing. New ones become the
+// cluster's with one rename: a start that is killed leaves nothing that is in the way of the next.
 func (d *dev) prepareCertificates() error {
-	dir := d.pkiDir()
+	if _, err := os.Stat(d.pkiDir()); !errors.Is(err, os.ErrNotExist) {
+		return d.makeCertificates(d.pkiDir())
+	}
+	next := d.pkiDir() + ".new"
+	if err := os.RemoveAll(next); err != nil {
+		return fmt.Errorf("certificates of a start that did not end: %w", err)
+	}
+	if err := d.makeCertificates(next); err != nil {
+		return err
+	}
+	if err := renameSynced(next, d.pkiDir()); err != nil {
+		return fmt.Errorf("certificates: %w", err)
+	}
+	return nil
+}
+
+func (d *dev) makeCertificates(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "ca.crt")); errors.Is(err, os.ErrNotExist) {
 		if err := transport.CreateAuthority(dir); err != nil {
 			return err
