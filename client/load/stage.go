@@ -19,6 +19,8 @@ const (
 	managerNumber = 1        // of each city's manager who makes the events
 	firstYear     = 2050     // events of a load are far from those of people
 	days          = 365 * 49 // from firstYear on
+	// customerStride is how far the first customers of two events are apart: a prime, so that many events share few.
+	customerStride = 7919
 )
 
 // stage is the events of one load and how far each has been used.
@@ -31,11 +33,13 @@ type stage struct {
 }
 
 // event is an event of the load. Its home customers book it one after the other, from the first that has not booked it
-// beforehand; then they cancel in the same order, and so on.
+// beforehand; then they cancel in the same order, and so on. Every event begins with another customer, so that bookings
+// are spread over the customers as they are in life.
 type event struct {
-	key  dems.EventKey
-	base uint64 // how many customers have booked it beforehand
-	next atomic.Uint64
+	key   dems.EventKey
+	first uint64 // number of its first customer
+	base  uint64 // how many customers have booked it beforehand
+	next  atomic.Uint64
 
 	foreign bool // somebody else made it at the same moment: not to be removed
 }
@@ -61,8 +65,8 @@ func prepare(ctx context.Context, config Config, api *client.Client, random *ran
 	if err != nil {
 		return s, err
 	}
-	for _, key := range freeEvents(registry.Cities, taken, config.Events, random.IntN(days)) {
-		s.events = append(s.events, &event{key: key})
+	for i, key := range freeEvents(registry.Cities, taken, config.Events, random.IntN(days)) {
+		s.events = append(s.events, &event{key: key, first: uint64(i) * customerStride % s.customers})
 	}
 	// What has been sent is waited for, whatever happens: an event that is made after it was cleared away would stay.
 	group, groupContext := errgroup.WithContext(ctx)
@@ -138,7 +142,7 @@ func (s *stage) seed(ctx context.Context) error {
 		if event.base >= max(s.customers/2, 1) {
 			continue // the others are for the load
 		}
-		made := booking{customer: homeCustomer(event.key, event.base), event: event.key}
+		made := booking{customer: s.customer(event, event.base), event: event.key}
 		event.base++
 		s.seeded = append(s.seeded, made)
 		group.Go(func() error {
@@ -176,6 +180,11 @@ func (s *stage) clear(ctx context.Context, api *client.Client) error {
 
 func manager(city dems.City) dems.UserID {
 	return dems.UserID{City: city, Role: dems.Manager, Number: managerNumber}
+}
+
+// customer returns the home customer who books an event after number others.
+func (s *stage) customer(event *event, number uint64) dems.UserID {
+	return homeCustomer(event.key, (event.first+number)%s.customers)
 }
 
 // homeCustomer returns a customer of an event's city: home bookings have no monthly limit.

@@ -41,7 +41,7 @@ func (s *stage) choose(mix Mix, random *rand.Rand) task {
 	event := s.events[random.IntN(len(s.events))]
 	turn := event.next.Add(1) - 1
 	available := max(s.customers-event.base, 1)
-	customer := homeCustomer(event.key, event.base+turn%available)
+	customer := s.customer(event, event.base+turn%available)
 	t := task{kind: book, by: customer, customer: customer, event: event.key}
 	if turn/available%2 == 1 {
 		t.kind = cancel

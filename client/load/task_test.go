@@ -101,6 +101,18 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// TestEventsBeginWithDifferentCustomers: otherwise a few customers would have all bookings, and schedules no one has.
+func TestEventsBeginWithDifferentCustomers(t *testing.T) {
+	key := aTask(book).event
+	s := &stage{customers: 10, events: []*event{{key: key}, {key: key, first: 7}}}
+	if a, b := s.customer(s.events[0], 0), s.customer(s.events[1], 0); a.Number != 0 || b.Number != 7 {
+		t.Errorf("first customers %s and %s", a, b)
+	}
+	if last := s.customer(s.events[1], 9); last.Number != 6 {
+		t.Errorf("last customer %s", last)
+	}
+}
+
 func TestMixes(t *testing.T) {
 	key := aTask(book).event
 	s := &stage{customers: 10_000, events: []*event{{key: key, base: 1}}, seeded: []booking{{customer: homeCustomer(key, 0), event: key}}}
