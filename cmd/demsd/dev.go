@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,12 +88,12 @@ func (d *dev) run(ctx context.Context) error {
 	if err := d.check(); err != nil {
 		return usageError{err}
 	}
-	unlock, err := d.prepare()
+	lock, err := d.prepare(ctx)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	frontEnd, err := freeAddress(d.flags.listen)
+	defer func() { _ = lock.Close() }() // releases the folder: no other process holds it any more
+	frontEnd, err := freeAddress(ctx, d.flags.listen)
 	if err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func (d *dev) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	supervisor := &supervisor{executable: executable, logger: d.logger}
+	supervisor := &supervisor{executable: executable, inherited: []*os.File{lock}, logger: d.logger}
 	return d.supervise(ctx, supervisor, frontEnd, peers)
 }
 
@@ -156,23 +157,22 @@ func (d *dev) check() error {
 	return checkLoopback(d.flags.listen, false)
 }
 
-// prepare makes the data folder and what belongs in it, or checks that what is there fits.
-func (d *dev) prepare() (unlock func(), err error) {
+// prepare makes the data folder and what belongs in it, or checks that what is there fits. The folder is this cluster's
+// until the lock is closed.
+func (d *dev) prepare(ctx context.Context) (lock *os.File, err error) {
 	if err := os.MkdirAll(d.flags.dataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	if unlock, err = lockFolder(d.flags.dataDir); err != nil {
+	if lock, err = lockFolder(ctx, d.flags.dataDir); err != nil {
 		return nil, err
 	}
 	if err := d.checkMarker(); err != nil {
-		unlock()
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
 	if err := d.prepareCertificates(); err != nil {
-		unlock()
-		return nil, err
+		return nil, errors.Join(err, lock.Close())
 	}
-	return unlock, nil
+	return lock, nil
 }
 
 func (d *dev) checkMarker() error {
@@ -272,8 +272,12 @@ func (d *dev) makeCertificates(dir string) error {
 }
 
 // freeAddress resolves port 0 to a free port, and finds out early that a port is in use.
-func freeAddress(listen string) (string, error) {
-	listener, err := net.Listen("tcp", listen)
+func freeAddress(ctx context.Context, listen string) (string, error) {
+	var listener net.Listener
+	err := whileItLeaves(ctx, syscall.EADDRINUSE, func() (err error) {
+		listener, err = net.Listen("tcp", listen)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("listen on %s: %w; choose another --listen", listen, err)
 	}

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"dems"
@@ -22,11 +27,13 @@ func newTestDev(t *testing.T) *dev {
 
 func prepare(t *testing.T, d *dev) {
 	t.Helper()
-	unlock, err := d.prepare()
+	lock, err := d.prepare(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock()
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for role, id := range map[transport.Role]string{transport.RoleNode: "n3", transport.RoleFrontEnd: devFrontEndID} {
 		if _, err := transport.LoadCredentials(d.pkiDir(), role, id); err != nil {
 			t.Error(err)
@@ -83,16 +90,76 @@ func TestSecondStartKeepsCertificates(t *testing.T) {
 	}
 }
 
-// TestFolderInUse shows that two clusters never share a folder.
+// TestFolderInUse shows that two clusters never share a folder, and that a folder is free as soon as nobody holds it.
 func TestFolderInUse(t *testing.T) {
 	d := newTestDev(t)
-	unlock, err := d.prepare()
+	lock, err := d.prepare(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unlock()
-	if second, err := d.prepare(); err == nil {
-		second()
-		t.Error("a folder was taken twice")
+	if _, err := lockFolder(t.Context(), d.flags.dataDir); !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Errorf("a folder was taken twice: %v", err)
+	}
+	taken := make(chan error)
+	go func() {
+		second, err := lockFolder(t.Context(), d.flags.dataDir)
+		if err == nil {
+			err = second.Close()
+		}
+		taken <- err
+	}()
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-taken; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFolderIsTakenWhileAChildHoldsIt shows that a folder stays taken while a process that inherited its lock lives, and
+// that the next start waits for the end of it.
+func TestFolderIsTakenWhileAChildHoldsIt(t *testing.T) {
+	d := newTestDev(t)
+	lock, err := d.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("cat") // ends with its input
+	child.ExtraFiles = []*os.File{lock}
+	input, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(child.Start(), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := lockFolder(ended, d.flags.dataDir); !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Errorf("taken while a child holds it: %v", err)
+	}
+	if err := errors.Join(input.Close(), child.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	prepare(t, d)
+}
+
+// TestPortInUse shows that a port that stays in use is an error, and one that becomes free is not.
+func TestPortInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := freeAddress(ended, address); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("%s is in use: %v", address, err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := freeAddress(t.Context(), address); err != nil || got != address {
+		t.Errorf("%s is free: %s %v", address, got, err)
 	}
 }

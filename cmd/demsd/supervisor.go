@@ -34,6 +34,7 @@ type process struct {
 // supervisor starts processes of this program again when they die.
 type supervisor struct {
 	executable string
+	inherited  []*os.File // open in every process
 	logger     *slog.Logger
 }
 
@@ -99,6 +100,7 @@ func (s *supervisor) runOnce(ctx context.Context, p process) (said string, err e
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = stopTimeout
 	command.SysProcAttr = childAttributes()
+	command.ExtraFiles = s.inherited
 	err = runTied(command)
 	return lastLine(log.Name(), before.Size()), err
 }
