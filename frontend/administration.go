@@ -120,7 +120,7 @@ func (c *Core) Checks(ctx context.Context) []Check {
 		fmt.Sprintf("%d of %d voters answer", healthy, len(view.voters)))
 	check("leader", view.leader != nil, "no leader is known")
 	check("session", c.proposer.open.Load(), "the nodes have not opened a session for this front end yet")
-	_, known := c.Cities()
+	known := c.knowsCities()
 	check("cities", known, "the registry has not been read yet")
 	return checks
 }

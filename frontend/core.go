@@ -94,8 +94,8 @@ type Core struct {
 	proposer *proposer
 	reader   *reader
 
-	mu     sync.Mutex
-	cities dems.Cities // nil while unknown
+	known  chan struct{} // closed when cities is set
+	cities dems.Cities   // never changes once it is known
 }
 
 var _ Cluster = (*Core)(nil)
@@ -106,7 +106,7 @@ func NewCore(config Config) (*Core, error) {
 		return nil, err
 	}
 	metrics := newCoreMetrics(config.Registerer)
-	c := &Core{config: config, members: newMembers(config.Nodes, config.Dial, config.Logger)}
+	c := &Core{config: config, known: make(chan struct{}), members: newMembers(config.Nodes, config.Dial, config.Logger)}
 	c.proposer = newProposer(c.members, &config, metrics)
 	c.reader = newReader(c.members, c.proposer, &config, metrics)
 	return c, nil
@@ -137,9 +137,8 @@ func (c *Core) learnCities(ctx context.Context) error {
 		registry, err := c.Registry(attempt)
 		cancel()
 		if err == nil && len(registry.Nodes) > 0 {
-			c.mu.Lock()
 			c.cities = registry.Cities
-			c.mu.Unlock()
+			close(c.known)
 			return nil
 		}
 		if !pause(ctx, nil, 5*retryPause) {
@@ -150,10 +149,28 @@ func (c *Core) learnCities(ctx context.Context) error {
 }
 
 // Cities implements Cluster.
-func (c *Core) Cities() (dems.Cities, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cities, c.cities != nil
+func (c *Core) Cities(ctx context.Context) (dems.Cities, bool) {
+	select {
+	case <-c.known:
+		return c.cities, true
+	default:
+	}
+	select {
+	case <-c.known:
+		return c.cities, true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+// knowsCities tells whether Cities would return at once.
+func (c *Core) knowsCities() bool {
+	select {
+	case <-c.known:
+		return true
+	default:
+		return false
+	}
 }
 
 // Do implements Cluster.

@@ -91,8 +91,7 @@ func (h *harness) stop() {
 func (h *harness) awaitReady(core *Core) {
 	h.t.Helper()
 	for range 1000 {
-		_, known := core.Cities()
-		if known && core.proposer.open.Load() {
+		if core.knowsCities() && core.proposer.open.Load() {
 			return
 		}
 		time.Sleep(time.Millisecond)

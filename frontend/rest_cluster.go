@@ -103,7 +103,7 @@ func (h *restHandler) cityLog(ctx context.Context, x *exchange) error {
 			return malformed("from is the number of a record, counted from 0.")
 		}
 	}
-	cities, known := h.cluster.Cities()
+	cities, known := h.cluster.Cities(ctx)
 	if !known {
 		return &dems.Error{Code: dems.Unavailable}
 	}

@@ -50,7 +50,12 @@ func (f *restFake) command(t *testing.T) dems.Command {
 	return f.commands[0]
 }
 
-func (f *restFake) Cities() (dems.Cities, bool) { return dems.DefaultCities(), !f.unknown }
+func (f *restFake) Cities(ctx context.Context) (dems.Cities, bool) {
+	if f.unknown {
+		<-ctx.Done()
+	}
+	return dems.DefaultCities(), !f.unknown
+}
 
 func (f *restFake) operate(ctx context.Context, method string, command dems.Command) (Reply, error) {
 	f.called(method)

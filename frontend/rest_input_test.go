@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dems"
 )
@@ -347,11 +348,12 @@ func TestOrderOfChecks(t *testing.T) {
 	}
 }
 
-// TestCitiesUnknown: before a front end knows the cities it cannot tell right from wrong, and says so.
+// TestCitiesUnknown: before a front end knows the cities it cannot tell right from wrong. It waits for them and, when the
+// deadline comes first, says so.
 func TestCitiesUnknown(t *testing.T) {
 	for name, c := range validCalls {
 		fake := &restFake{unknown: true}
-		response, body := send(t, newRESTTest(fake), c)
+		response, body := send(t, newRESTTest(fake, func(config *RESTConfig) { config.Deadline = 10 * time.Millisecond }), c)
 		needs := c.user != "" || name == "getCityLog"
 		if (response.StatusCode == 503) != needs || needs && (!strings.Contains(body, `"unavailable"`) || len(fake.seen()) != 0) {
 			t.Errorf("%s: %d %s; cluster %v", name, response.StatusCode, body, fake.seen())

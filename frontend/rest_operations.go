@@ -11,7 +11,7 @@ import (
 
 // operate checks the syntax of an operation, has the cluster do it, and makes its answer the response.
 func (h *restHandler) operate(ctx context.Context, x *exchange, request dems.Request) error {
-	cities, known := h.cluster.Cities()
+	cities, known := h.cluster.Cities(ctx)
 	if !known {
 		return &dems.Error{Code: dems.Unavailable}
 	}

@@ -53,7 +53,7 @@ func startFrontEnd(t *testing.T, c *cluster.Cluster) Target {
 		running.Wait()
 	})
 	c.Eventually("the front end answers", func(ctx context.Context) error {
-		if _, known := core.Cities(); !known {
+		if _, known := core.Cities(ctx); !known {
 			return errors.New("the cities are not known")
 		}
 		for _, check := range core.Checks(ctx) {

@@ -107,7 +107,7 @@ func (c *Cluster) failure() error {
 }
 
 // Cities implements frontend.Cluster.
-func (c *Cluster) Cities() (dems.Cities, bool) { return dems.DefaultCities(), true }
+func (c *Cluster) Cities(context.Context) (dems.Cities, bool) { return dems.DefaultCities(), true }
 
 // Do implements frontend.Cluster.
 func (c *Cluster) Do(_ context.Context, command dems.Command) (frontend.Reply, error) {
