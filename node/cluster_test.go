@@ -308,9 +308,10 @@ func TestTransfer(t *testing.T) {
 }
 
 func TestStoppedLeaderHandsOver(t *testing.T) {
+	const heartbeat = 4 * time.Second
 	t.Parallel()
 	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) {
-		config.HeartbeatTimeout = 2 * time.Second // an election would take longer than that
+		config.HeartbeatTimeout = heartbeat // an election would take longer than that
 	}})
 	c.OpenSession(session)
 	leader := c.WaitLeader()
@@ -319,7 +320,7 @@ func TestStoppedLeaderHandsOver(t *testing.T) {
 	c.StopNode(leader)
 	c.WaitLeader()
 	c.Propose(batch(1, addEvent("MTL", 10)))
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > heartbeat {
 		t.Errorf("it took %v until the next leader worked", took)
 	}
 	for name, err := range map[string]error{
