@@ -73,7 +73,7 @@ func (c *Core) askPages(ctx context.Context, v *view, city dems.City, first uint
 }
 
 // confirmPage returns the longest run of whole records that a majority begins with, and the highest total that a majority
-// reaches. It is settled when a majority has exactly these records.
+// reaches. It is settled when a majority has exactly these records, and the same total.
 func confirmPage(pages []*dems.CityLogPage, first uint64, majority int) (confirmed dems.CityLogPage, settled bool) {
 	totals := make([]uint64, len(pages))
 	for i, candidate := range pages {
@@ -83,7 +83,7 @@ func confirmPage(pages []*dems.CityLogPage, first uint64, majority int) (confirm
 		for _, other := range pages {
 			if bytes.HasPrefix(other.Records, records) {
 				beginning++
-				if len(other.Records) == len(records) {
+				if len(other.Records) == len(records) && other.Total == candidate.Total {
 					same++
 				}
 			}

@@ -23,7 +23,17 @@ func TestPagesBeyondTheEndTellTheTotal(t *testing.T) {
 func TestRecordsCountInTheTotal(t *testing.T) {
 	records := []byte("{}\n{}\n")
 	low, high := &dems.CityLogPage{Total: 1, Records: records}, &dems.CityLogPage{Total: 2, Records: records}
-	if page, settled := confirmPage([]*dems.CityLogPage{low, high}, 0, 2); page.Total != 2 || !settled {
-		t.Errorf("%+v, settled %v; want a total of 2", page, settled)
+	if page, settled := confirmPage([]*dems.CityLogPage{low, high}, 0, 2); page.Total != 2 || settled {
+		t.Errorf("%+v, settled %v; want a total of 2 until somebody tells more", page, settled)
+	}
+}
+
+// TestTotalsSettleAPage shows that a low total, of a node that is late or wrong, is not taken while others may know better:
+// whoever reads page after page would stop too early.
+func TestTotalsSettleAPage(t *testing.T) {
+	records := []byte("{}\n{}\n")
+	low, high := &dems.CityLogPage{Total: 1, Records: records}, &dems.CityLogPage{Total: 4000, Records: records}
+	if page, settled := confirmPage([]*dems.CityLogPage{low, high, high}, 0, 2); page.Total != 4000 || !settled {
+		t.Errorf("%+v, settled %v; want a total of 4000", page, settled)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"dems"
 )
 
@@ -160,6 +162,43 @@ func TestTransferThatFails(t *testing.T) {
 		h.w.change(func() { h.w.nodes[2].id = "n7"; h.w.nodes[2].reach = dead })
 		transfer("n3", dems.NotFound)
 	})
+}
+
+// A leader says that it handed over, and did not.
+func TestTransferThatDoesNotHappen(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.tell(h.node(1), lies{transfer: true})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := h.core.Transfer(ctx, "n2"); dems.CodeOf(err) != dems.Unavailable {
+			t.Errorf("got %v", err)
+		}
+		if status := h.core.Status(context.Background()); status.Leader != "n1" {
+			t.Errorf("%s leads", status.Leader)
+		}
+	})
+}
+
+func TestMetricsAreRegistered(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	ready(t, 3, func(h *harness) {
+		h.must(addEvent(1, 5), 0)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if !strings.HasPrefix(family.GetName(), "dems_frontend_") || family.GetHelp() == "" {
+				t.Errorf("metric %s: %q", family.GetName(), family.GetHelp())
+			}
+			if name := family.GetName(); name == "dems_frontend_batch_commands" && family.Metric[0].GetHistogram().GetSampleCount() != 1 {
+				t.Errorf("%s: %v", name, family.Metric)
+			}
+		}
+		if len(families) != 7 {
+			t.Errorf("%d metrics", len(families))
+		}
+	}, func(c *Config) { c.Registerer = registry })
 }
 
 func (h *harness) cityLog(first uint64, within time.Duration) (dems.CityLogPage, error) {

@@ -74,6 +74,8 @@ type lies struct {
 	propose func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error)
 	keeps   bool // hands out no results
 	mute    bool // sends no votes
+
+	transfer bool // says that it hands leadership over, and does not
 }
 
 type proposal = func(ctx context.Context, entry []byte) (dems.BatchReply, error)
@@ -512,6 +514,9 @@ func (r *fakeReplica) Transfer(ctx context.Context, to dems.NodeID) error {
 		w := n.world
 		if w.leader != n {
 			return true, &dems.ReplicaError{Kind: dems.NotLeader}
+		}
+		if n.lies.transfer {
+			return true, nil
 		}
 		for _, other := range w.nodes {
 			if other != n && (to == "" || other.id == to) {

@@ -120,3 +120,30 @@ func TestReplyFirstMadeUp(t *testing.T) {
 		}
 	}, replyFirst)
 }
+
+// A batch that was answered, and is only being checked, neither holds up the end nor is answered again.
+func TestReplyFirstStops(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.setLate(h.node(2), true)
+		h.w.setLate(h.node(3), true)
+		h.must(addEvent(1, 5), 0)
+		h.stop()
+	}, replyFirst)
+}
+
+// No majority is found for a batch that was answered: it is counted, and that is all.
+func TestReplyFirstWithoutAMajority(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.tell(h.node(2), lies{results: alterCapacity(1)})
+		h.w.tell(h.node(3), lies{results: alterCapacity(2)})
+		h.w.setLate(h.node(2), true)
+		h.wantView(h.must(addEvent(1, 5), 0), 5, 0)
+		h.w.setLate(h.node(2), false)
+		synctest.Wait()
+		if split := counted(t, h.core.proposer.metrics.split); split != 1 {
+			t.Errorf("%d batches without a majority were counted", split)
+		}
+		h.w.tell(h.node(2), lies{})
+		h.must(addEvent(2, 5), 0)
+	}, replyFirst)
+}

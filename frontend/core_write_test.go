@@ -274,6 +274,44 @@ func TestNobodyTakesTheRequest(t *testing.T) {
 	}
 }
 
+// A leader takes a batch and denies it. One of two waiters gives up, so that the batch is proposed again without its
+// command; the results that come back are those of both. Nobody is told a result that may be another's.
+func TestLeaderDeniesWhatItTook(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.suspendLeadership()
+		time.Sleep(2 * pollInterval)
+		ctx, cancel := context.WithCancel(context.Background())
+		given := make(chan error, 1)
+		go func() { _, err := h.core.Do(ctx, addEvent(1, 5)); given <- err }()
+		kept := h.background(addEvent(2, 5))
+		synctest.Wait()
+		for _, n := range h.w.nodes {
+			h.w.tell(n, lies{mute: true, keeps: true})
+		}
+		denied := make(chan struct{})
+		h.w.tell(h.node(1), lies{mute: true, keeps: true, propose: func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error) {
+			select {
+			case <-denied:
+				return next(ctx, entry)
+			default:
+			}
+			_, _ = next(ctx, entry)
+			close(denied)
+			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotApplied}
+		}})
+		h.w.elect(h.node(1))
+		<-denied
+		synctest.Wait()
+		cancel()
+		if err := <-given; dems.CodeOf(err) != dems.Unavailable { // the leader said so
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(2 * retryPause)
+		h.w.tell(h.node(2), lies{})
+		h.awaitCode(kept, dems.Indeterminate)
+	}, func(c *Config) { c.BatchesInFlight = 1 })
+}
+
 func TestOutcomeIsUnknown(t *testing.T) {
 	ready(t, 3, func(h *harness) {
 		h.w.set(h.node(2), dead)
