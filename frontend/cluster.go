@@ -10,7 +10,7 @@ import (
 // return when their context ends at the latest. Errors are *dems.Error unless said otherwise.
 type Cluster interface {
 	// Cities returns the cluster's cities. A front end that has just started waits until it has learned them: its clients
-	// see a pause. False when the context ended before.
+	// see a pause. False when the context or the front end ended before.
 	Cities(ctx context.Context) (dems.Cities, bool)
 	// Do has a mutating command ordered and applied. The command's Time is set by the caller. A refusal is a Reply whose
 	// result has a code; an error is Unavailable, NoMajority or Indeterminate.

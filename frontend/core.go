@@ -159,8 +159,9 @@ func (c *Core) Cities(ctx context.Context) (dems.Cities, bool) {
 	case <-c.known:
 		return c.cities, true
 	case <-ctx.Done():
-		return nil, false
+	case <-c.reader.ended:
 	}
+	return nil, false
 }
 
 // knowsCities tells whether Cities would return at once.

@@ -182,6 +182,7 @@ func TestRunEndsWhateverIsGoingOn(t *testing.T) {
 						request(func() error { _, err := h.core.Read(background, getEvent(i)); return err })
 					}
 					request(func() error { _, err := h.core.Registry(background); return err })
+					request(func() error { h.core.Cities(background); return nil })
 					request(func() error { _, err := h.core.CityLog(background, toronto, 0); return err })
 					request(func() error { h.core.Checks(background); return nil })
 					time.Sleep(333 * time.Millisecond)

@@ -8,5 +8,7 @@
 // It never applies a command itself, never decides between answers that have no majority, and knows nodes only through
 // its own small interfaces, not through their package.
 //
-// The REST layer starts no goroutine of its own; net/http starts one for each connection.
+// The REST layer starts no goroutine of its own; net/http starts one for each connection. Core.Run starts one that watches
+// each node, one that receives each node's votes, one that sends each node its reads, one that forms batches, and one for
+// each batch and each question on its way; it returns when all have ended.
 package frontend
