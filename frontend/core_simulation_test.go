@@ -83,7 +83,7 @@ func simulateSeed(t *testing.T, seed uint64) {
 			h.awaitReady(core)
 		}
 		var clients sync.WaitGroup
-		for number := range 8 {
+		for number := range 6 {
 			clients.Go(func() { s.client(number, rand.New(rand.NewPCG(seed, uint64(1000+number)))) })
 		}
 		ctx, stop := context.WithCancel(context.Background())
@@ -121,7 +121,7 @@ func (s *simulation) client(number int, random *rand.Rand) {
 		s.mu.Lock()
 		s.history = append(s.history, op)
 		s.mu.Unlock()
-		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 	}
 }
 
@@ -171,7 +171,7 @@ func (s *simulation) trouble(ctx context.Context) {
 		default:
 			s.w.tell(n, s.lie(n))
 		}
-		s.pause(800)
+		s.pause(500)
 		s.w.mu.Lock()
 		nobody := s.w.leader == nil
 		s.w.mu.Unlock()
@@ -181,9 +181,9 @@ func (s *simulation) trouble(ctx context.Context) {
 		if s.forgets && s.random.IntN(2) == 0 {
 			s.forgetSessions()
 		}
-		s.pause(800)
+		s.pause(500)
 		s.w.change(func() { n.reach, n.late, n.lies = up, false, lies{} })
-		time.Sleep(time.Second)
+		time.Sleep(600 * time.Millisecond)
 	}
 	if s.w.suspendLeadership(); s.w.leader == nil {
 		s.w.elect(s.w.nodes[0])
