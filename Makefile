@@ -24,10 +24,12 @@ lint: ## formatting, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-# The tests of real processes measure time, so they get the machine for themselves, after everything else.
+# The random tests of fsm do a fifth of their operations under the race detector, so they run once more without it. The tests
+# of real processes measure time, so they get the machine for themselves, after everything else.
 .PHONY: test
 test: lint ## lint, every test with the race detector, then the tests of real processes
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
+	go test -timeout 2m $(TESTFLAGS) ./fsm
 	go test -timeout 8m $(TESTFLAGS) ./test
 
 .PHONY: race
