@@ -12,6 +12,7 @@ import (
 
 	"dems"
 	"dems/fsm"
+	"dems/node/storage"
 )
 
 const (
@@ -219,7 +220,7 @@ func (l *log) setAside() error {
 	if err != nil {
 		return err
 	}
-	if err := syncFolder(filepath.Dir(l.path)); err != nil {
+	if err := storage.SyncFolder(filepath.Dir(l.path)); err != nil {
 		return errors.Join(err, fresh.close())
 	}
 	l.file, l.index = fresh.file, fresh.index

@@ -12,6 +12,7 @@ import (
 
 	"dems"
 	"dems/fsm"
+	"dems/node/storage"
 )
 
 const (
@@ -88,7 +89,7 @@ func Open(config Config) (*Logs, error) {
 	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("city logs: %w", err)
 	}
-	if err := syncFolder(filepath.Dir(config.Dir)); err != nil {
+	if err := storage.SyncFolder(filepath.Dir(config.Dir)); err != nil {
 		return nil, fmt.Errorf("city logs: %w", err)
 	}
 	l := &Logs{config: config, queue: make(chan message, queueLimit), done: make(chan struct{}), held: pendingBytes}
@@ -100,19 +101,10 @@ func Open(config Config) (*Logs, error) {
 		l.logs = append(l.logs, log)
 	}
 	l.start = l.positions(config.State)
-	if err := errors.Join(removeFetched(config.Dir), syncFolder(config.Dir)); err != nil {
+	if err := errors.Join(removeFetched(config.Dir), storage.SyncFolder(config.Dir)); err != nil {
 		return nil, errors.Join(fmt.Errorf("city logs: %w", err), l.Close())
 	}
 	return l, nil
-}
-
-// syncFolder makes the names of new files durable.
-func syncFolder(dir string) error {
-	folder, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // removeFetched removes what a crash left of unfinished fetching.
