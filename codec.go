@@ -32,6 +32,12 @@ func AppendEntry(dst []byte, entry *Entry) []byte {
 	switch entry.Kind {
 	case BatchEntry:
 		dst = appendBatch(dst, &entry.Batch)
+	case VerdictEntry:
+		dst = appendVerdict(dst, &entry.Verdict)
+	case IncidentEntry:
+		dst = AppendIncident(dst, &entry.Incident)
+	case ReplacementEntry:
+		dst = appendReplacement(dst, &entry.Replacement)
 	default:
 		dst = AppendRegistration(dst, &entry.Registration)
 	}
@@ -59,6 +65,12 @@ func DecodeEntry(data []byte) (Entry, error) {
 		entry.Registration = DecodeRegistration(d)
 		d.check(ValidName(entry.Registration.ID), "registration without a valid ID")
 		d.check(entry.Kind == RegisterNodeEntry || entry.Registration.Session != 0, "front end without a session")
+	case VerdictEntry:
+		entry.Verdict = decodeVerdict(d)
+	case IncidentEntry:
+		entry.Incident = DecodeIncident(d)
+	case ReplacementEntry:
+		entry.Replacement = decodeReplacement(d)
 	default:
 		d.fail("unknown kind of entry")
 	}

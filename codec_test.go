@@ -142,7 +142,7 @@ func TestEntryRefusesWhatEncodersNeverWrite(t *testing.T) {
 		"another version":       {append([]byte{2}, batch("\x01\x01\x01\x01", schedule)[1:]...), "version"},
 		"no kind":               {seal(), "too short"},
 		"kind 0":                {batch("\x00\x01\x01\x01", schedule), "unknown kind"},
-		"kind 4":                {batch("\x04\x01\x01\x01", schedule), "unknown kind"},
+		"kind 7":                {batch("\x07\x01\x01\x01", schedule), "unknown kind"},
 		"session 0":             {batch("\x01\x00\x01\x01", schedule), "without a session"},
 		"number 0":              {batch("\x01\x01\x00\x01", schedule), "without a session or a number"},
 		"no command":            {batch("\x01\x01\x01\x00"), "empty batch"},

@@ -36,4 +36,17 @@ const (
 	MaxNameBytes = 255
 	// MaxQueries is how many queries one request to a node carries.
 	MaxQueries = 512
+	// MaxIncidents is how many incidents the replicated state remembers; the oldest is forgotten first.
+	MaxIncidents = 1024
+	// MaxEvidenceBytes is how long each text of an incident may be, in bytes.
+	MaxEvidenceBytes = 256
+	// MaxReportIndexes is how many log entries a report names.
+	MaxReportIndexes = 8
+	// MaxReplacementsPerHour is how many automatic replacements a node gets in an hour of log time; the next conviction
+	// puts it into quarantine.
+	MaxReplacementsPerHour = 3
+	// MaxFaultRequests is how many requests a fault may be limited to.
+	MaxFaultRequests = 1_000_000
+	// MaxFaultDelay is the longest delay of a slow node.
+	MaxFaultDelay = 10 * time.Second
 )

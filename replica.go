@@ -39,6 +39,9 @@ const (
 	BatchEntry            EntryKind = 1 // commands of clients
 	RegisterNodeEntry     EntryKind = 2
 	RegisterFrontEndEntry EntryKind = 3 // also opens the front end's session
+	VerdictEntry          EntryKind = 4
+	IncidentEntry         EntryKind = 5
+	ReplacementEntry      EntryKind = 6
 )
 
 // Entry is one entry of the replicated log. Exactly the field that Kind names is used.
@@ -46,6 +49,9 @@ type Entry struct {
 	Kind         EntryKind
 	Batch        Batch
 	Registration Registration
+	Verdict      Verdict
+	Incident     Incident
+	Replacement  Replacement
 }
 
 // Batch is the commands that one front end proposes together. Session and Number identify it: proposed twice, it is
@@ -74,7 +80,8 @@ type Registry struct {
 	FrontEnds []Registration `json:"frontEnds"`
 }
 
-// Vote is what one node got for one batch.
+// Vote is what one node got for one entry. Entries other than batches are voted on, too, as session 0 and batch 0, a front
+// end's registration as batch 0 of its session: their results are empty, their state counts.
 type Vote struct {
 	Node        NodeID
 	Incarnation uint64
@@ -82,7 +89,7 @@ type Vote struct {
 	Session     uint64
 	Batch       uint64
 	Results     Digest // of the encoded results
-	State       Digest // of the whole state after the entry
+	State       Digest // of the whole state after the entry; zero where it is not known any more
 }
 
 // BatchReply is one node's results for one batch, with its vote.
@@ -98,6 +105,7 @@ type QueryKind uint8
 const (
 	OperationQuery QueryKind = 1 // a reading operation: the command says which
 	RegistryQuery  QueryKind = 2
+	IncidentsQuery QueryKind = 3
 )
 
 // Query is one read.
@@ -105,6 +113,7 @@ type Query struct {
 	Kind    QueryKind
 	Log     bool    // whether the node records the operation in its city logs: true the first time it is asked
 	Command Command // OperationQuery only; must not mutate
+	From    uint64  // IncidentsQuery only: the smallest sequence that is asked for
 }
 
 // QueryBatch is the reads that one front end sends a node together.
@@ -116,14 +125,15 @@ type QueryBatch struct {
 // Answer is a node's answer to one query. Correct nodes with equal versions give equal results.
 type Answer struct {
 	Version uint64 // index of the last entry that touched what the answer depends on
-	Result  []byte // encoded by AppendResults (one result) or, for RegistryQuery, AppendRegistry
+	Result  []byte // encoded by AppendResults (one result), AppendRegistry or AppendIncidents, as the query's kind has it
 }
 
 // QueryReply holds an answer for each query of a batch, in order.
 type QueryReply struct {
-	Node    NodeID
-	Applied uint64 // index at which every answer holds
-	Answers []Answer
+	Node        NodeID
+	Incarnation uint64
+	Applied     uint64 // index at which every answer holds
+	Answers     []Answer
 }
 
 // Suffrage tells whether a member's vote counts.
@@ -138,9 +148,10 @@ const (
 
 // Member is a node in a cluster's configuration.
 type Member struct {
-	ID       NodeID
-	Address  string // HOST:PORT (UDP)
-	Suffrage Suffrage
+	ID          NodeID
+	Incarnation uint64
+	Address     string // HOST:PORT (UDP)
+	Suffrage    Suffrage
 }
 
 // NodeStatus is what a node says of itself. It is one node's word: nothing that a client relies on rests on it alone.
@@ -157,6 +168,7 @@ type NodeStatus struct {
 	Digest        Digest // of the state at Applied
 	Configuration uint64 // index of the configuration
 	Members       []Member
+	Standings     []Standing // as of Applied, in the order of the nodes' IDs
 }
 
 // CityLogPage is a run of ordered records of one city's log.

@@ -25,6 +25,15 @@ type Cluster interface {
 	Transfer(ctx context.Context, to dems.NodeID) error
 	// CityLog returns a page of a city's ordered log records, confirmed by a majority, from record number first on.
 	CityLog(ctx context.Context, city dems.City, first uint64) (dems.CityLogPage, error)
+	// Incidents returns what happened to the cluster, from a log index on, in log order.
+	Incidents(ctx context.Context, from uint64) ([]dems.Incident, error)
+	// Replace has a node removed, emptied and added again. NotFound for an unknown node, Unavailable with the reason where
+	// it cannot be now.
+	Replace(ctx context.Context, id dems.NodeID) error
+	// Inject makes a node misbehave for a drill. NotFound for an unknown node and where nodes are not started for drills.
+	Inject(ctx context.Context, id dems.NodeID, fault dems.Fault) error
+	// EndFaults ends all faults on all nodes that answer. NotFound where nodes are not started for drills.
+	EndFaults(ctx context.Context) error
 	// Checks returns the checks of /readyz, each with nil if it passed.
 	Checks(ctx context.Context) []Check
 }
@@ -48,7 +57,7 @@ type ClusterStatus struct {
 type NodeView struct {
 	ID          dems.NodeID
 	Incarnation uint64
-	State       string // healthy or down, later also suspected, incorrect, replacing
+	State       string // healthy, suspected, incorrect, replacing or down
 	Suffrage    dems.Suffrage
 	Applied     uint64      // log index
 	Digest      dems.Digest // of the state at Applied

@@ -14,9 +14,10 @@ import (
 // instant is a cluster that takes no time: three nodes that give every command the same result, so that what is measured
 // is the front end. Proposals are decoded, as nodes have to; nothing is applied.
 type instant struct {
-	id     dems.NodeID
-	others *instantVotes
-	result []byte
+	Replica // what the benchmarks do not call
+	id      dems.NodeID
+	others  *instantVotes
+	result  []byte
 }
 
 // instantVotes hands votes over to whoever listens.

@@ -529,3 +529,13 @@ func (r *fakeReplica) Transfer(ctx context.Context, to dems.NodeID) error {
 		return true, &dems.ReplicaError{Kind: dems.BadRequest}
 	})
 }
+
+func (r *fakeReplica) Report(ctx context.Context, report dems.Report) error { return nil }
+
+func (r *fakeReplica) Suspect(ctx context.Context, suspicion dems.Suspicion) (dems.Opinion, error) {
+	return dems.Opinion{}, nil
+}
+
+func (r *fakeReplica) Replace(ctx context.Context, id dems.NodeID) error { return nil }
+
+func (r *fakeReplica) Inject(ctx context.Context, fault dems.Fault) error { return nil }

@@ -24,4 +24,12 @@ type Replica interface {
 	CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error)
 	// Transfer hands leadership over. Leader only.
 	Transfer(ctx context.Context, to dems.NodeID) error
+	// Report tells the node's replica manager what this front end has seen.
+	Report(ctx context.Context, report dems.Report) error
+	// Suspect has the node's replica manager look whether a leader answers, and act if a majority of them agrees.
+	Suspect(ctx context.Context, suspicion dems.Suspicion) (dems.Opinion, error)
+	// Replace has a node removed, emptied and added again. Leader only; BadRequest says why it cannot be now.
+	Replace(ctx context.Context, id dems.NodeID) error
+	// Inject makes the node misbehave, or with dems.NoFault ends that; BadRequest unless it was started for drills.
+	Inject(ctx context.Context, fault dems.Fault) error
 }

@@ -216,3 +216,13 @@ var validCalls = map[string]call{
 	"ready":              {method: "GET", target: "/readyz?verbose"},
 	"metrics":            {method: "GET", target: "/metrics"},
 }
+
+func (f *restFake) Incidents(ctx context.Context, from uint64) ([]dems.Incident, error) {
+	return nil, nil
+}
+
+func (f *restFake) Replace(ctx context.Context, id dems.NodeID) error { return nil }
+
+func (f *restFake) Inject(ctx context.Context, id dems.NodeID, fault dems.Fault) error { return nil }
+
+func (f *restFake) EndFaults(ctx context.Context) error { return nil }

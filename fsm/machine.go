@@ -36,12 +36,13 @@ const typeCount = len(dems.EventTypes) + 1
 // Applied is what one entry did. It belongs to the caller, who must not change Results: the machine keeps them.
 type Applied struct {
 	Kind           dems.EntryKind
-	Session, Batch uint64      // BatchEntry only
-	Results        []byte      // BatchEntry only: dems.AppendResults of its results, in the order of its commands
-	ResultDigest   dems.Digest // dems.DigestOf(Results)
-	StateDigest    dems.Digest // of the whole state after the entry
-	Records        []Record    // city log records that the entry produced, in order
-	Refused        string      // registrations only: why it was refused; "" is accepted
+	Session, Batch uint64          // BatchEntry only
+	Results        []byte          // BatchEntry only: dems.AppendResults of its results, in the order of its commands
+	ResultDigest   dems.Digest     // dems.DigestOf(Results)
+	StateDigest    dems.Digest     // of the whole state after the entry
+	Records        []Record        // city log records that the entry produced, in order
+	Refused        string          // all but batches: why the entry was refused; "" is accepted
+	Incidents      []dems.Incident // that the entry brought about, in order
 }
 
 // Record is one line of a city log.

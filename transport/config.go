@@ -134,4 +134,15 @@ type Handler interface {
 	CityLog(ctx context.Context, city dems.City, first uint64, maxBytes int) (dems.CityLogPage, error)
 	// Transfer hands leadership to a node, "" = any. Leader only.
 	Transfer(ctx context.Context, to dems.NodeID) error
+	// Report takes in what a front end has seen. The replica manager believes its own records only.
+	Report(ctx context.Context, report dems.Report) error
+	// Suspect has the node look whether a leader answers. A front end's question makes it ask its peers, too, and have the
+	// leader replaced if a majority agrees; a node's question is only answered.
+	Suspect(ctx context.Context, suspicion dems.Suspicion) (dems.Opinion, error)
+	// StateAt returns the digest of the state after the entry with an index; NotReady where it is not known (any more).
+	StateAt(ctx context.Context, index uint64) (dems.Digest, error)
+	// Replace has a node removed, emptied and added again. Leader only; BadRequest says why it cannot be now.
+	Replace(ctx context.Context, id dems.NodeID) error
+	// Inject makes the node misbehave, or with dems.NoFault ends that; BadRequest unless the node was started for drills.
+	Inject(ctx context.Context, fault dems.Fault) error
 }

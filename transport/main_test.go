@@ -121,6 +121,11 @@ type stub struct {
 	readIndex func(context.Context) (uint64, error)
 	cityLog   func(context.Context, dems.City, uint64, int) (dems.CityLogPage, error)
 	transfer  func(context.Context, dems.NodeID) error
+	report    func(context.Context, dems.Report) error
+	suspect   func(context.Context, dems.Suspicion) (dems.Opinion, error)
+	stateAt   func(context.Context, uint64) (dems.Digest, error)
+	replace   func(context.Context, dems.NodeID) error
+	inject    func(context.Context, dems.Fault) error
 }
 
 func (s *stub) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
@@ -148,6 +153,20 @@ func (s *stub) CityLog(ctx context.Context, city dems.City, first uint64, maxByt
 }
 
 func (s *stub) Transfer(ctx context.Context, to dems.NodeID) error { return s.transfer(ctx, to) }
+
+func (s *stub) Report(ctx context.Context, report dems.Report) error { return s.report(ctx, report) }
+
+func (s *stub) Suspect(ctx context.Context, suspicion dems.Suspicion) (dems.Opinion, error) {
+	return s.suspect(ctx, suspicion)
+}
+
+func (s *stub) StateAt(ctx context.Context, index uint64) (dems.Digest, error) {
+	return s.stateAt(ctx, index)
+}
+
+func (s *stub) Replace(ctx context.Context, id dems.NodeID) error { return s.replace(ctx, id) }
+
+func (s *stub) Inject(ctx context.Context, fault dems.Fault) error { return s.inject(ctx, fault) }
 
 // echo answers a proposal with what was proposed.
 func echo(_ context.Context, entry []byte) (dems.BatchReply, error) {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"dems"
@@ -76,8 +77,11 @@ func encodeQueryBatch(batch *dems.QueryBatch) (*rpc.QueryRequest, error) {
 			log = 1
 		}
 		queries = append(queries, byte(query.Kind), log)
-		if query.Kind == dems.OperationQuery {
+		switch query.Kind {
+		case dems.OperationQuery:
 			queries = dems.AppendCommand(queries, &query.Command)
+		case dems.IncidentsQuery:
+			queries = binary.AppendUvarint(queries, query.From)
 		}
 	}
 	return &rpc.QueryRequest{MinIndex: batch.MinIndex, Queries: queries}, nil
@@ -101,7 +105,9 @@ func decodeQueryBatch(message *rpc.QueryRequest) (dems.QueryBatch, error) {
 			if query.Command.Op.Mutates() {
 				return dems.QueryBatch{}, badRequest("query %d: %s is not a read", len(batch.Queries), query.Command.Op)
 			}
-		case query.Kind != dems.RegistryQuery:
+		case query.Kind == dems.IncidentsQuery:
+			query.From = decoder.Uvarint()
+		case query.Kind != dems.RegistryQuery && query.Kind != dems.OperationQuery:
 			return dems.QueryBatch{}, badRequest("query %d: unknown kind %d", len(batch.Queries), query.Kind)
 		}
 		batch.Queries = append(batch.Queries, query)
@@ -117,9 +123,10 @@ func decodeQueryBatch(message *rpc.QueryRequest) (dems.QueryBatch, error) {
 
 func encodeQueryReply(reply *dems.QueryReply) (*rpc.QueryReply, error) {
 	message := &rpc.QueryReply{
-		Applied:  reply.Applied,
-		Versions: make([]uint64, len(reply.Answers)),
-		Sizes:    make([]uint32, len(reply.Answers)),
+		Incarnation: reply.Incarnation,
+		Applied:     reply.Applied,
+		Versions:    make([]uint64, len(reply.Answers)),
+		Sizes:       make([]uint32, len(reply.Answers)),
 	}
 	total := 0
 	for i := range reply.Answers {
@@ -143,7 +150,9 @@ func decodeQueryReply(node dems.NodeID, message *rpc.QueryReply, queries int) (d
 		return dems.QueryReply{}, malformedReply("%d versions and %d sizes for %d queries",
 			len(message.Versions), len(message.Sizes), queries)
 	}
-	reply := dems.QueryReply{Node: node, Applied: message.Applied, Answers: make([]dems.Answer, queries)}
+	reply := dems.QueryReply{
+		Node: node, Incarnation: message.Incarnation, Applied: message.Applied, Answers: make([]dems.Answer, queries),
+	}
 	rest := message.Results
 	for i, size := range message.Sizes {
 		if uint64(size) > uint64(len(rest)) {
@@ -166,7 +175,13 @@ func encodeStatus(status *dems.NodeStatus) *rpc.StatusReply {
 	}
 	for _, member := range status.Members {
 		message.Members = append(message.Members, &rpc.Member{
-			Id: string(member.ID), Address: member.Address, Suffrage: string(member.Suffrage),
+			Id: string(member.ID), Incarnation: member.Incarnation, Address: member.Address, Suffrage: string(member.Suffrage),
+		})
+	}
+	for _, standing := range status.Standings {
+		message.Standings = append(message.Standings, &rpc.Standing{
+			Node: string(standing.Node), Incarnation: standing.Incarnation, Condition: uint32(standing.Condition),
+			Since: standing.Since,
 		})
 	}
 	return message
@@ -179,6 +194,7 @@ func decodeStatus(node dems.NodeID, message *rpc.StatusReply) (dems.NodeStatus, 
 		Applied: message.Applied, Configuration: message.Configuration,
 	}
 	if len(message.Digest) != len(status.Digest) || len(message.Members) > dems.MaxRegistrations ||
+		len(message.Standings) > dems.MaxRegistrations ||
 		len(message.Address) > dems.MaxNameBytes || len(message.Version) > dems.MaxNameBytes {
 		return dems.NodeStatus{}, malformedReply("a status with a wrong digest or too long")
 	}
@@ -193,7 +209,16 @@ func decodeStatus(node dems.NodeID, message *rpc.StatusReply) (dems.NodeStatus, 
 			return dems.NodeStatus{}, malformedReply("member %q with suffrage %q", member.GetId(), suffrage)
 		}
 		status.Members = append(status.Members, dems.Member{
-			ID: dems.NodeID(member.GetId()), Address: member.GetAddress(), Suffrage: suffrage,
+			ID: dems.NodeID(member.GetId()), Incarnation: member.GetIncarnation(), Address: member.GetAddress(), Suffrage: suffrage,
+		})
+	}
+	for _, standing := range message.Standings {
+		if !dems.ValidName(standing.GetNode()) || standing.GetCondition() > uint32(dems.Quarantined) {
+			return dems.NodeStatus{}, malformedReply("standing of %.64q with condition %d", standing.GetNode(), standing.GetCondition())
+		}
+		status.Standings = append(status.Standings, dems.Standing{
+			Node: dems.NodeID(standing.Node), Incarnation: standing.Incarnation,
+			Condition: dems.Condition(standing.Condition), Since: standing.Since,
 		})
 	}
 	return status, nil

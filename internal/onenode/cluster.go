@@ -214,3 +214,19 @@ func (c *Cluster) CityLog(_ context.Context, city dems.City, first uint64) (dems
 
 // Checks implements frontend.Cluster.
 func (c *Cluster) Checks(context.Context) []frontend.Check { return nil }
+
+// Incidents implements frontend.Cluster.
+func (c *Cluster) Incidents(_ context.Context, from uint64) ([]dems.Incident, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.machine.Incidents(from), nil
+}
+
+// Replace implements frontend.Cluster.
+func (c *Cluster) Replace(context.Context, dems.NodeID) error { return nil }
+
+// Inject implements frontend.Cluster.
+func (c *Cluster) Inject(context.Context, dems.NodeID, dems.Fault) error { return nil }
+
+// EndFaults implements frontend.Cluster.
+func (c *Cluster) EndFaults(context.Context) error { return nil }

@@ -53,6 +53,16 @@ const (
 	ReplicaCityLogProcedure = "/dems.v1.Replica/CityLog"
 	// ReplicaTransferProcedure is the fully-qualified name of the Replica's Transfer RPC.
 	ReplicaTransferProcedure = "/dems.v1.Replica/Transfer"
+	// ReplicaReportProcedure is the fully-qualified name of the Replica's Report RPC.
+	ReplicaReportProcedure = "/dems.v1.Replica/Report"
+	// ReplicaSuspectProcedure is the fully-qualified name of the Replica's Suspect RPC.
+	ReplicaSuspectProcedure = "/dems.v1.Replica/Suspect"
+	// ReplicaStateAtProcedure is the fully-qualified name of the Replica's StateAt RPC.
+	ReplicaStateAtProcedure = "/dems.v1.Replica/StateAt"
+	// ReplicaReplaceProcedure is the fully-qualified name of the Replica's Replace RPC.
+	ReplicaReplaceProcedure = "/dems.v1.Replica/Replace"
+	// ReplicaInjectProcedure is the fully-qualified name of the Replica's Inject RPC.
+	ReplicaInjectProcedure = "/dems.v1.Replica/Inject"
 )
 
 // ReplicaClient is a client for the dems.v1.Replica service.
@@ -65,6 +75,11 @@ type ReplicaClient interface {
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error)
 	CityLog(context.Context, *CityLogRequest) (*CityLogReply, error)
 	Transfer(context.Context, *TransferRequest) (*TransferReply, error)
+	Report(context.Context, *ReportRequest) (*ReportReply, error)
+	Suspect(context.Context, *SuspectRequest) (*SuspectReply, error)
+	StateAt(context.Context, *StateAtRequest) (*StateAtReply, error)
+	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
+	Inject(context.Context, *InjectRequest) (*InjectReply, error)
 }
 
 // NewReplicaClient constructs a client for the dems.v1.Replica service. By default, it uses the
@@ -126,6 +141,36 @@ func NewReplicaClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(replicaMethods.ByName("Transfer")),
 			connect.WithClientOptions(opts...),
 		),
+		report: connect.NewClient[ReportRequest, ReportReply](
+			httpClient,
+			baseURL+ReplicaReportProcedure,
+			connect.WithSchema(replicaMethods.ByName("Report")),
+			connect.WithClientOptions(opts...),
+		),
+		suspect: connect.NewClient[SuspectRequest, SuspectReply](
+			httpClient,
+			baseURL+ReplicaSuspectProcedure,
+			connect.WithSchema(replicaMethods.ByName("Suspect")),
+			connect.WithClientOptions(opts...),
+		),
+		stateAt: connect.NewClient[StateAtRequest, StateAtReply](
+			httpClient,
+			baseURL+ReplicaStateAtProcedure,
+			connect.WithSchema(replicaMethods.ByName("StateAt")),
+			connect.WithClientOptions(opts...),
+		),
+		replace: connect.NewClient[ReplaceRequest, ReplaceReply](
+			httpClient,
+			baseURL+ReplicaReplaceProcedure,
+			connect.WithSchema(replicaMethods.ByName("Replace")),
+			connect.WithClientOptions(opts...),
+		),
+		inject: connect.NewClient[InjectRequest, InjectReply](
+			httpClient,
+			baseURL+ReplicaInjectProcedure,
+			connect.WithSchema(replicaMethods.ByName("Inject")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -139,6 +184,11 @@ type replicaClient struct {
 	readIndex *connect.Client[ReadIndexRequest, ReadIndexReply]
 	cityLog   *connect.Client[CityLogRequest, CityLogReply]
 	transfer  *connect.Client[TransferRequest, TransferReply]
+	report    *connect.Client[ReportRequest, ReportReply]
+	suspect   *connect.Client[SuspectRequest, SuspectReply]
+	stateAt   *connect.Client[StateAtRequest, StateAtReply]
+	replace   *connect.Client[ReplaceRequest, ReplaceReply]
+	inject    *connect.Client[InjectRequest, InjectReply]
 }
 
 // Propose calls dems.v1.Replica.Propose.
@@ -209,6 +259,51 @@ func (c *replicaClient) Transfer(ctx context.Context, req *TransferRequest) (*Tr
 	return nil, err
 }
 
+// Report calls dems.v1.Replica.Report.
+func (c *replicaClient) Report(ctx context.Context, req *ReportRequest) (*ReportReply, error) {
+	response, err := c.report.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Suspect calls dems.v1.Replica.Suspect.
+func (c *replicaClient) Suspect(ctx context.Context, req *SuspectRequest) (*SuspectReply, error) {
+	response, err := c.suspect.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// StateAt calls dems.v1.Replica.StateAt.
+func (c *replicaClient) StateAt(ctx context.Context, req *StateAtRequest) (*StateAtReply, error) {
+	response, err := c.stateAt.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Replace calls dems.v1.Replica.Replace.
+func (c *replicaClient) Replace(ctx context.Context, req *ReplaceRequest) (*ReplaceReply, error) {
+	response, err := c.replace.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Inject calls dems.v1.Replica.Inject.
+func (c *replicaClient) Inject(ctx context.Context, req *InjectRequest) (*InjectReply, error) {
+	response, err := c.inject.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ReplicaHandler is an implementation of the dems.v1.Replica service.
 type ReplicaHandler interface {
 	Propose(context.Context, *ProposeRequest) (*BatchReply, error)
@@ -219,6 +314,11 @@ type ReplicaHandler interface {
 	ReadIndex(context.Context, *ReadIndexRequest) (*ReadIndexReply, error)
 	CityLog(context.Context, *CityLogRequest) (*CityLogReply, error)
 	Transfer(context.Context, *TransferRequest) (*TransferReply, error)
+	Report(context.Context, *ReportRequest) (*ReportReply, error)
+	Suspect(context.Context, *SuspectRequest) (*SuspectReply, error)
+	StateAt(context.Context, *StateAtRequest) (*StateAtReply, error)
+	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
+	Inject(context.Context, *InjectRequest) (*InjectReply, error)
 }
 
 // NewReplicaHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -276,6 +376,36 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(replicaMethods.ByName("Transfer")),
 		connect.WithHandlerOptions(opts...),
 	)
+	replicaReportHandler := connect.NewUnaryHandlerSimple(
+		ReplicaReportProcedure,
+		svc.Report,
+		connect.WithSchema(replicaMethods.ByName("Report")),
+		connect.WithHandlerOptions(opts...),
+	)
+	replicaSuspectHandler := connect.NewUnaryHandlerSimple(
+		ReplicaSuspectProcedure,
+		svc.Suspect,
+		connect.WithSchema(replicaMethods.ByName("Suspect")),
+		connect.WithHandlerOptions(opts...),
+	)
+	replicaStateAtHandler := connect.NewUnaryHandlerSimple(
+		ReplicaStateAtProcedure,
+		svc.StateAt,
+		connect.WithSchema(replicaMethods.ByName("StateAt")),
+		connect.WithHandlerOptions(opts...),
+	)
+	replicaReplaceHandler := connect.NewUnaryHandlerSimple(
+		ReplicaReplaceProcedure,
+		svc.Replace,
+		connect.WithSchema(replicaMethods.ByName("Replace")),
+		connect.WithHandlerOptions(opts...),
+	)
+	replicaInjectHandler := connect.NewUnaryHandlerSimple(
+		ReplicaInjectProcedure,
+		svc.Inject,
+		connect.WithSchema(replicaMethods.ByName("Inject")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dems.v1.Replica/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ReplicaProposeProcedure:
@@ -294,6 +424,16 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 			replicaCityLogHandler.ServeHTTP(w, r)
 		case ReplicaTransferProcedure:
 			replicaTransferHandler.ServeHTTP(w, r)
+		case ReplicaReportProcedure:
+			replicaReportHandler.ServeHTTP(w, r)
+		case ReplicaSuspectProcedure:
+			replicaSuspectHandler.ServeHTTP(w, r)
+		case ReplicaStateAtProcedure:
+			replicaStateAtHandler.ServeHTTP(w, r)
+		case ReplicaReplaceProcedure:
+			replicaReplaceHandler.ServeHTTP(w, r)
+		case ReplicaInjectProcedure:
+			replicaInjectHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -333,4 +473,24 @@ func (UnimplementedReplicaHandler) CityLog(context.Context, *CityLogRequest) (*C
 
 func (UnimplementedReplicaHandler) Transfer(context.Context, *TransferRequest) (*TransferReply, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Transfer is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Report(context.Context, *ReportRequest) (*ReportReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Report is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Suspect(context.Context, *SuspectRequest) (*SuspectReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Suspect is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) StateAt(context.Context, *StateAtRequest) (*StateAtReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.StateAt is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Replace is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Inject(context.Context, *InjectRequest) (*InjectReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Inject is not implemented"))
 }

@@ -266,7 +266,7 @@ type QueryRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	MinIndex uint64                 `protobuf:"varint,1,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
 	// The queries one after the other: kind (1 byte), whether to log (1 byte, 0 or 1), for an operation query the encoded
-	// command.
+	// command, for an incidents query the smallest sequence (varint).
 	Queries       []byte `protobuf:"bytes,2,opt,name=queries,proto3" json:"queries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -323,6 +323,7 @@ type QueryReply struct {
 	Versions      []uint64 `protobuf:"varint,2,rep,packed,name=versions,proto3" json:"versions,omitempty"`
 	Sizes         []uint32 `protobuf:"varint,3,rep,packed,name=sizes,proto3" json:"sizes,omitempty"`
 	Results       []byte   `protobuf:"bytes,4,opt,name=results,proto3" json:"results,omitempty"`
+	Incarnation   uint64   `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +384,13 @@ func (x *QueryReply) GetResults() []byte {
 		return x.Results
 	}
 	return nil
+}
+
+func (x *QueryReply) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
 }
 
 type VotesRequest struct {
@@ -566,6 +574,7 @@ type Member struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	Suffrage      string                 `protobuf:"bytes,3,opt,name=suffrage,proto3" json:"suffrage,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +630,81 @@ func (x *Member) GetSuffrage() string {
 	return ""
 }
 
+func (x *Member) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+type Standing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Condition     uint32                 `protobuf:"varint,3,opt,name=condition,proto3" json:"condition,omitempty"`
+	Since         uint64                 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_rpc_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Standing) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Standing) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Standing) GetCondition() uint32 {
+	if x != nil {
+		return x.Condition
+	}
+	return 0
+}
+
+func (x *Standing) GetSince() uint64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 type StatusReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Incarnation   uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
@@ -634,13 +718,14 @@ type StatusReply struct {
 	Digest        []byte                 `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"` // 16 bytes
 	Configuration uint64                 `protobuf:"varint,10,opt,name=configuration,proto3" json:"configuration,omitempty"`
 	Members       []*Member              `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
+	Standings     []*Standing            `protobuf:"bytes,12,rep,name=standings,proto3" json:"standings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_rpc_proto_msgTypes[10]
+	mi := &file_rpc_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +737,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[10]
+	mi := &file_rpc_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +750,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{10}
+	return file_rpc_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusReply) GetIncarnation() uint64 {
@@ -745,6 +830,13 @@ func (x *StatusReply) GetMembers() []*Member {
 	return nil
 }
 
+func (x *StatusReply) GetStandings() []*Standing {
+	if x != nil {
+		return x.Standings
+	}
+	return nil
+}
+
 type ReadIndexRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -753,7 +845,7 @@ type ReadIndexRequest struct {
 
 func (x *ReadIndexRequest) Reset() {
 	*x = ReadIndexRequest{}
-	mi := &file_rpc_proto_msgTypes[11]
+	mi := &file_rpc_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +857,7 @@ func (x *ReadIndexRequest) String() string {
 func (*ReadIndexRequest) ProtoMessage() {}
 
 func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[11]
+	mi := &file_rpc_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +870,7 @@ func (x *ReadIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexRequest.ProtoReflect.Descriptor instead.
 func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{11}
+	return file_rpc_proto_rawDescGZIP(), []int{12}
 }
 
 type ReadIndexReply struct {
@@ -790,7 +882,7 @@ type ReadIndexReply struct {
 
 func (x *ReadIndexReply) Reset() {
 	*x = ReadIndexReply{}
-	mi := &file_rpc_proto_msgTypes[12]
+	mi := &file_rpc_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +894,7 @@ func (x *ReadIndexReply) String() string {
 func (*ReadIndexReply) ProtoMessage() {}
 
 func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[12]
+	mi := &file_rpc_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +907,7 @@ func (x *ReadIndexReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadIndexReply.ProtoReflect.Descriptor instead.
 func (*ReadIndexReply) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{12}
+	return file_rpc_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadIndexReply) GetIndex() uint64 {
@@ -836,7 +928,7 @@ type CityLogRequest struct {
 
 func (x *CityLogRequest) Reset() {
 	*x = CityLogRequest{}
-	mi := &file_rpc_proto_msgTypes[13]
+	mi := &file_rpc_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +940,7 @@ func (x *CityLogRequest) String() string {
 func (*CityLogRequest) ProtoMessage() {}
 
 func (x *CityLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[13]
+	mi := &file_rpc_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +953,7 @@ func (x *CityLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CityLogRequest.ProtoReflect.Descriptor instead.
 func (*CityLogRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{13}
+	return file_rpc_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CityLogRequest) GetCity() string {
@@ -896,7 +988,7 @@ type CityLogReply struct {
 
 func (x *CityLogReply) Reset() {
 	*x = CityLogReply{}
-	mi := &file_rpc_proto_msgTypes[14]
+	mi := &file_rpc_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1000,7 @@ func (x *CityLogReply) String() string {
 func (*CityLogReply) ProtoMessage() {}
 
 func (x *CityLogReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[14]
+	mi := &file_rpc_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1013,7 @@ func (x *CityLogReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CityLogReply.ProtoReflect.Descriptor instead.
 func (*CityLogReply) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{14}
+	return file_rpc_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CityLogReply) GetFirst() uint64 {
@@ -954,7 +1046,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_rpc_proto_msgTypes[15]
+	mi := &file_rpc_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1058,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[15]
+	mi := &file_rpc_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1071,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{15}
+	return file_rpc_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -997,7 +1089,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_rpc_proto_msgTypes[16]
+	mi := &file_rpc_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1101,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[16]
+	mi := &file_rpc_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1114,519 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{16}
+	return file_rpc_proto_rawDescGZIP(), []int{17}
+}
+
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Strikes       uint32                 `protobuf:"varint,4,opt,name=strikes,proto3" json:"strikes,omitempty"`
+	Indexes       []uint64               `protobuf:"varint,5,rep,packed,name=indexes,proto3" json:"indexes,omitempty"`
+	Expected      string                 `protobuf:"bytes,6,opt,name=expected,proto3" json:"expected,omitempty"`
+	Answered      string                 `protobuf:"bytes,7,opt,name=answered,proto3" json:"answered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_rpc_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReportRequest) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetStrikes() uint32 {
+	if x != nil {
+		return x.Strikes
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetIndexes() []uint64 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetExpected() string {
+	if x != nil {
+		return x.Expected
+	}
+	return ""
+}
+
+func (x *ReportRequest) GetAnswered() string {
+	if x != nil {
+		return x.Answered
+	}
+	return ""
+}
+
+type ReportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportReply) Reset() {
+	*x = ReportReply{}
+	mi := &file_rpc_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportReply) ProtoMessage() {}
+
+func (x *ReportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportReply.ProtoReflect.Descriptor instead.
+func (*ReportReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{19}
+}
+
+type SuspectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leader        string                 `protobuf:"bytes,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspectRequest) Reset() {
+	*x = SuspectRequest{}
+	mi := &file_rpc_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspectRequest) ProtoMessage() {}
+
+func (x *SuspectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspectRequest.ProtoReflect.Descriptor instead.
+func (*SuspectRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SuspectRequest) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *SuspectRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+type SuspectReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agrees        bool                   `protobuf:"varint,1,opt,name=agrees,proto3" json:"agrees,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	LastTerm      uint64                 `protobuf:"varint,3,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	LastIndex     uint64                 `protobuf:"varint,4,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspectReply) Reset() {
+	*x = SuspectReply{}
+	mi := &file_rpc_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspectReply) ProtoMessage() {}
+
+func (x *SuspectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspectReply.ProtoReflect.Descriptor instead.
+func (*SuspectReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SuspectReply) GetAgrees() bool {
+	if x != nil {
+		return x.Agrees
+	}
+	return false
+}
+
+func (x *SuspectReply) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SuspectReply) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *SuspectReply) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+type StateAtRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateAtRequest) Reset() {
+	*x = StateAtRequest{}
+	mi := &file_rpc_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateAtRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateAtRequest) ProtoMessage() {}
+
+func (x *StateAtRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateAtRequest.ProtoReflect.Descriptor instead.
+func (*StateAtRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StateAtRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type StateAtReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        []byte                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"` // 16 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateAtReply) Reset() {
+	*x = StateAtReply{}
+	mi := &file_rpc_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateAtReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateAtReply) ProtoMessage() {}
+
+func (x *StateAtReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateAtReply.ProtoReflect.Descriptor instead.
+func (*StateAtReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *StateAtReply) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+type ReplaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceRequest) Reset() {
+	*x = ReplaceRequest{}
+	mi := &file_rpc_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceRequest) ProtoMessage() {}
+
+func (x *ReplaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceRequest.ProtoReflect.Descriptor instead.
+func (*ReplaceRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ReplaceRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type ReplaceReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceReply) Reset() {
+	*x = ReplaceReply{}
+	mi := &file_rpc_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceReply) ProtoMessage() {}
+
+func (x *ReplaceReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceReply.ProtoReflect.Descriptor instead.
+func (*ReplaceReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{25}
+}
+
+type InjectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Requests      uint32                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	DelayMs       uint32                 `protobuf:"varint,3,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectRequest) Reset() {
+	*x = InjectRequest{}
+	mi := &file_rpc_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectRequest) ProtoMessage() {}
+
+func (x *InjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectRequest.ProtoReflect.Descriptor instead.
+func (*InjectRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *InjectRequest) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *InjectRequest) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *InjectRequest) GetDelayMs() uint32 {
+	if x != nil {
+		return x.DelayMs
+	}
+	return 0
+}
+
+type InjectReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectReply) Reset() {
+	*x = InjectReply{}
+	mi := &file_rpc_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectReply) ProtoMessage() {}
+
+func (x *InjectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectReply.ProtoReflect.Descriptor instead.
+func (*InjectReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{27}
 }
 
 // ReplicaError is the detail of every error that a node sends.
@@ -1036,7 +1640,7 @@ type ReplicaError struct {
 
 func (x *ReplicaError) Reset() {
 	*x = ReplicaError{}
-	mi := &file_rpc_proto_msgTypes[17]
+	mi := &file_rpc_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1652,7 @@ func (x *ReplicaError) String() string {
 func (*ReplicaError) ProtoMessage() {}
 
 func (x *ReplicaError) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[17]
+	mi := &file_rpc_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1665,7 @@ func (x *ReplicaError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaError.ProtoReflect.Descriptor instead.
 func (*ReplicaError) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{17}
+	return file_rpc_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReplicaError) GetKind() ErrorKind {
@@ -1098,13 +1702,14 @@ const file_rpc_proto_rawDesc = "" +
 	"\aresults\x18\x02 \x01(\fR\aresults\"E\n" +
 	"\fQueryRequest\x12\x1b\n" +
 	"\tmin_index\x18\x01 \x01(\x04R\bminIndex\x12\x18\n" +
-	"\aqueries\x18\x02 \x01(\fR\aqueries\"r\n" +
+	"\aqueries\x18\x02 \x01(\fR\aqueries\"\x94\x01\n" +
 	"\n" +
 	"QueryReply\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x12\x1a\n" +
 	"\bversions\x18\x02 \x03(\x04R\bversions\x12\x14\n" +
 	"\x05sizes\x18\x03 \x03(\rR\x05sizes\x12\x18\n" +
-	"\aresults\x18\x04 \x01(\fR\aresults\"(\n" +
+	"\aresults\x18\x04 \x01(\fR\aresults\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\"(\n" +
 	"\fVotesRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\"1\n" +
 	"\n" +
@@ -1113,11 +1718,17 @@ const file_rpc_proto_rawDesc = "" +
 	"\x0eResultsRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\x04R\x05batch\"\x0f\n" +
-	"\rStatusRequest\"N\n" +
+	"\rStatusRequest\"p\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
-	"\bsuffrage\x18\x03 \x01(\tR\bsuffrage\"\xbe\x02\n" +
+	"\bsuffrage\x18\x03 \x01(\tR\bsuffrage\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\"t\n" +
+	"\bStanding\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
+	"\tcondition\x18\x03 \x01(\rR\tcondition\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\x04R\x05since\"\xef\x02\n" +
 	"\vStatusReply\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1130,7 +1741,8 @@ const file_rpc_proto_rawDesc = "" +
 	"\x06digest\x18\t \x01(\fR\x06digest\x12$\n" +
 	"\rconfiguration\x18\n" +
 	" \x01(\x04R\rconfiguration\x12)\n" +
-	"\amembers\x18\v \x03(\v2\x0f.dems.v1.MemberR\amembers\"\x12\n" +
+	"\amembers\x18\v \x03(\v2\x0f.dems.v1.MemberR\amembers\x12/\n" +
+	"\tstandings\x18\f \x03(\v2\x11.dems.v1.StandingR\tstandings\"\x12\n" +
 	"\x10ReadIndexRequest\"&\n" +
 	"\x0eReadIndexReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"W\n" +
@@ -1144,7 +1756,37 @@ const file_rpc_proto_rawDesc = "" +
 	"\arecords\x18\x03 \x01(\fR\arecords\"!\n" +
 	"\x0fTransferRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\"\x0f\n" +
-	"\rTransferReply\"N\n" +
+	"\rTransferReply\"\xc5\x01\n" +
+	"\rReportRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x18\n" +
+	"\astrikes\x18\x04 \x01(\rR\astrikes\x12\x18\n" +
+	"\aindexes\x18\x05 \x03(\x04R\aindexes\x12\x1a\n" +
+	"\bexpected\x18\x06 \x01(\tR\bexpected\x12\x1a\n" +
+	"\banswered\x18\a \x01(\tR\banswered\"\r\n" +
+	"\vReportReply\"<\n" +
+	"\x0eSuspectRequest\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"v\n" +
+	"\fSuspectReply\x12\x16\n" +
+	"\x06agrees\x18\x01 \x01(\bR\x06agrees\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1b\n" +
+	"\tlast_term\x18\x03 \x01(\x04R\blastTerm\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\x04 \x01(\x04R\tlastIndex\"&\n" +
+	"\x0eStateAtRequest\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"&\n" +
+	"\fStateAtReply\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\"$\n" +
+	"\x0eReplaceRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x0e\n" +
+	"\fReplaceReply\"Z\n" +
+	"\rInjectRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\rR\brequests\x12\x19\n" +
+	"\bdelay_ms\x18\x03 \x01(\rR\adelayMs\"\r\n" +
+	"\vInjectReply\"N\n" +
 	"\fReplicaError\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.dems.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader*\x98\x01\n" +
@@ -1153,7 +1795,7 @@ const file_rpc_proto_rawDesc = "" +
 	"\x15ERROR_KIND_NOT_LEADER\x10\x01\x12\x1a\n" +
 	"\x16ERROR_KIND_NOT_APPLIED\x10\x02\x12\x1a\n" +
 	"\x16ERROR_KIND_BAD_REQUEST\x10\x03\x12\x18\n" +
-	"\x14ERROR_KIND_NOT_READY\x10\x042\xd9\x03\n" +
+	"\x14ERROR_KIND_NOT_READY\x10\x042\xfa\x05\n" +
 	"\aReplica\x127\n" +
 	"\aPropose\x12\x17.dems.v1.ProposeRequest\x1a\x13.dems.v1.BatchReply\x123\n" +
 	"\x05Query\x12\x15.dems.v1.QueryRequest\x1a\x13.dems.v1.QueryReply\x125\n" +
@@ -1162,7 +1804,12 @@ const file_rpc_proto_rawDesc = "" +
 	"\x06Status\x12\x16.dems.v1.StatusRequest\x1a\x14.dems.v1.StatusReply\x12?\n" +
 	"\tReadIndex\x12\x19.dems.v1.ReadIndexRequest\x1a\x17.dems.v1.ReadIndexReply\x129\n" +
 	"\aCityLog\x12\x17.dems.v1.CityLogRequest\x1a\x15.dems.v1.CityLogReply\x12<\n" +
-	"\bTransfer\x12\x18.dems.v1.TransferRequest\x1a\x16.dems.v1.TransferReplyB\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
+	"\bTransfer\x12\x18.dems.v1.TransferRequest\x1a\x16.dems.v1.TransferReply\x126\n" +
+	"\x06Report\x12\x16.dems.v1.ReportRequest\x1a\x14.dems.v1.ReportReply\x129\n" +
+	"\aSuspect\x12\x17.dems.v1.SuspectRequest\x1a\x15.dems.v1.SuspectReply\x129\n" +
+	"\aStateAt\x12\x17.dems.v1.StateAtRequest\x1a\x15.dems.v1.StateAtReply\x129\n" +
+	"\aReplace\x12\x17.dems.v1.ReplaceRequest\x1a\x15.dems.v1.ReplaceReply\x126\n" +
+	"\x06Inject\x12\x16.dems.v1.InjectRequest\x1a\x14.dems.v1.InjectReplyB\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
 
 var (
 	file_rpc_proto_rawDescOnce sync.Once
@@ -1177,7 +1824,7 @@ func file_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_rpc_proto_goTypes = []any{
 	(ErrorKind)(0),           // 0: dems.v1.ErrorKind
 	(*ProposeRequest)(nil),   // 1: dems.v1.ProposeRequest
@@ -1190,41 +1837,63 @@ var file_rpc_proto_goTypes = []any{
 	(*ResultsRequest)(nil),   // 8: dems.v1.ResultsRequest
 	(*StatusRequest)(nil),    // 9: dems.v1.StatusRequest
 	(*Member)(nil),           // 10: dems.v1.Member
-	(*StatusReply)(nil),      // 11: dems.v1.StatusReply
-	(*ReadIndexRequest)(nil), // 12: dems.v1.ReadIndexRequest
-	(*ReadIndexReply)(nil),   // 13: dems.v1.ReadIndexReply
-	(*CityLogRequest)(nil),   // 14: dems.v1.CityLogRequest
-	(*CityLogReply)(nil),     // 15: dems.v1.CityLogReply
-	(*TransferRequest)(nil),  // 16: dems.v1.TransferRequest
-	(*TransferReply)(nil),    // 17: dems.v1.TransferReply
-	(*ReplicaError)(nil),     // 18: dems.v1.ReplicaError
+	(*Standing)(nil),         // 11: dems.v1.Standing
+	(*StatusReply)(nil),      // 12: dems.v1.StatusReply
+	(*ReadIndexRequest)(nil), // 13: dems.v1.ReadIndexRequest
+	(*ReadIndexReply)(nil),   // 14: dems.v1.ReadIndexReply
+	(*CityLogRequest)(nil),   // 15: dems.v1.CityLogRequest
+	(*CityLogReply)(nil),     // 16: dems.v1.CityLogReply
+	(*TransferRequest)(nil),  // 17: dems.v1.TransferRequest
+	(*TransferReply)(nil),    // 18: dems.v1.TransferReply
+	(*ReportRequest)(nil),    // 19: dems.v1.ReportRequest
+	(*ReportReply)(nil),      // 20: dems.v1.ReportReply
+	(*SuspectRequest)(nil),   // 21: dems.v1.SuspectRequest
+	(*SuspectReply)(nil),     // 22: dems.v1.SuspectReply
+	(*StateAtRequest)(nil),   // 23: dems.v1.StateAtRequest
+	(*StateAtReply)(nil),     // 24: dems.v1.StateAtReply
+	(*ReplaceRequest)(nil),   // 25: dems.v1.ReplaceRequest
+	(*ReplaceReply)(nil),     // 26: dems.v1.ReplaceReply
+	(*InjectRequest)(nil),    // 27: dems.v1.InjectRequest
+	(*InjectReply)(nil),      // 28: dems.v1.InjectReply
+	(*ReplicaError)(nil),     // 29: dems.v1.ReplicaError
 }
 var file_rpc_proto_depIdxs = []int32{
 	2,  // 0: dems.v1.BatchReply.vote:type_name -> dems.v1.Vote
 	2,  // 1: dems.v1.VotesReply.votes:type_name -> dems.v1.Vote
 	10, // 2: dems.v1.StatusReply.members:type_name -> dems.v1.Member
-	0,  // 3: dems.v1.ReplicaError.kind:type_name -> dems.v1.ErrorKind
-	1,  // 4: dems.v1.Replica.Propose:input_type -> dems.v1.ProposeRequest
-	4,  // 5: dems.v1.Replica.Query:input_type -> dems.v1.QueryRequest
-	6,  // 6: dems.v1.Replica.Votes:input_type -> dems.v1.VotesRequest
-	8,  // 7: dems.v1.Replica.Results:input_type -> dems.v1.ResultsRequest
-	9,  // 8: dems.v1.Replica.Status:input_type -> dems.v1.StatusRequest
-	12, // 9: dems.v1.Replica.ReadIndex:input_type -> dems.v1.ReadIndexRequest
-	14, // 10: dems.v1.Replica.CityLog:input_type -> dems.v1.CityLogRequest
-	16, // 11: dems.v1.Replica.Transfer:input_type -> dems.v1.TransferRequest
-	3,  // 12: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
-	5,  // 13: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
-	7,  // 14: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
-	3,  // 15: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
-	11, // 16: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
-	13, // 17: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
-	15, // 18: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
-	17, // 19: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
-	12, // [12:20] is the sub-list for method output_type
-	4,  // [4:12] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	11, // 3: dems.v1.StatusReply.standings:type_name -> dems.v1.Standing
+	0,  // 4: dems.v1.ReplicaError.kind:type_name -> dems.v1.ErrorKind
+	1,  // 5: dems.v1.Replica.Propose:input_type -> dems.v1.ProposeRequest
+	4,  // 6: dems.v1.Replica.Query:input_type -> dems.v1.QueryRequest
+	6,  // 7: dems.v1.Replica.Votes:input_type -> dems.v1.VotesRequest
+	8,  // 8: dems.v1.Replica.Results:input_type -> dems.v1.ResultsRequest
+	9,  // 9: dems.v1.Replica.Status:input_type -> dems.v1.StatusRequest
+	13, // 10: dems.v1.Replica.ReadIndex:input_type -> dems.v1.ReadIndexRequest
+	15, // 11: dems.v1.Replica.CityLog:input_type -> dems.v1.CityLogRequest
+	17, // 12: dems.v1.Replica.Transfer:input_type -> dems.v1.TransferRequest
+	19, // 13: dems.v1.Replica.Report:input_type -> dems.v1.ReportRequest
+	21, // 14: dems.v1.Replica.Suspect:input_type -> dems.v1.SuspectRequest
+	23, // 15: dems.v1.Replica.StateAt:input_type -> dems.v1.StateAtRequest
+	25, // 16: dems.v1.Replica.Replace:input_type -> dems.v1.ReplaceRequest
+	27, // 17: dems.v1.Replica.Inject:input_type -> dems.v1.InjectRequest
+	3,  // 18: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
+	5,  // 19: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
+	7,  // 20: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
+	3,  // 21: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
+	12, // 22: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
+	14, // 23: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
+	16, // 24: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
+	18, // 25: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
+	20, // 26: dems.v1.Replica.Report:output_type -> dems.v1.ReportReply
+	22, // 27: dems.v1.Replica.Suspect:output_type -> dems.v1.SuspectReply
+	24, // 28: dems.v1.Replica.StateAt:output_type -> dems.v1.StateAtReply
+	26, // 29: dems.v1.Replica.Replace:output_type -> dems.v1.ReplaceReply
+	28, // 30: dems.v1.Replica.Inject:output_type -> dems.v1.InjectReply
+	18, // [18:31] is the sub-list for method output_type
+	5,  // [5:18] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_rpc_proto_init() }
@@ -1238,7 +1907,7 @@ func file_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_proto_rawDesc), len(file_rpc_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
