@@ -52,6 +52,18 @@ type Config struct {
 	MaxQueries int
 	// WaitTimeout bounds waiting in calls whose context has no deadline.
 	WaitTimeout time.Duration
+
+	// AuditInterval is how often the node forms the digest of its state again from the records, in the background, to find
+	// memory that changed by itself. Large states are audited less often: it takes half a percent of one processor at most.
+	AuditInterval time.Duration
+	// StallTimeout is after how long in one write to the Raft log the disk counts as hanging: the node then stops behaving
+	// as a leader. Danger: shorter than the slowest write of a disk that works.
+	StallTimeout time.Duration
+
+	// EnableFaults lets drills make the node misbehave (Inject). Never where data matters.
+	EnableFaults bool
+	// Failpoint is called at each step of a replacement with the step's name; it may block. Nil: nothing. For tests.
+	Failpoint func(step string)
 }
 
 // DefaultConfig returns the defaults.
@@ -67,6 +79,8 @@ func DefaultConfig() Config {
 		MaxProposals:      128,
 		MaxQueries:        1024,
 		WaitTimeout:       10 * time.Second,
+		AuditInterval:     5 * time.Second,
+		StallTimeout:      time.Second,
 	}
 }
 
@@ -94,7 +108,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("address and version have at most %d bytes", dems.MaxNameBytes)
 	case c.LeaderLease > c.HeartbeatTimeout || c.LeaderLease < 5*time.Millisecond:
 		return errors.New("the leader's lease is at least 5 ms and at most the heartbeat timeout")
-	case c.CommitTimeout <= 0 || c.RaftTimeout <= 0 || c.SnapshotInterval <= 0 || c.WaitTimeout <= 0:
+	case c.CommitTimeout <= 0 || c.RaftTimeout <= 0 || c.SnapshotInterval <= 0 || c.WaitTimeout <= 0 ||
+		c.AuditInterval <= 0 || c.StallTimeout <= 0:
 		return errors.New("every timeout and interval is positive")
 	case c.SnapshotThreshold == 0 || c.MaxProposals <= 0 || c.MaxQueries <= 0:
 		return errors.New("every limit is positive")
