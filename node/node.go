@@ -108,7 +108,7 @@ func (n *Node) openState() error {
 	n.goal = n.folder.Extent.LastCommand
 	n.state = &stateMachine{
 		id: n.config.ID, incarnation: marker.Incarnation, cities: n.config.Cities, log: n.folder.Log, snapshots: n.folder.Snapshots,
-		ring: newRing(), metrics: n.metrics, fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
+		ring: newRing(), history: newHistory(historyStates), metrics: n.metrics, fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
 	}
 	if meta := n.folder.Newest; meta != nil {
 		machine, err := n.restore(meta)

@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.stateMachine = &stateMachine{
 		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
-		metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
+		history: newHistory(historyStates), metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
 	}
 	f.logs, err = citylog.Open(citylog.Config{
 		Dir: filepath.Join(dir, "logs"), Cities: dems.DefaultCities(), State: f.stateMachine, Logger: quiet,
