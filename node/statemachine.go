@@ -32,9 +32,6 @@ type stateMachine struct {
 	fail        func(error)
 	failed      <-chan struct{} // closed after fail: nothing is applied any more
 	ready       <-chan struct{} // closed when what was in the log at the start is applied or gone
-	history     *history
-	faults      *faults
-	changed     wake // told of entries that may concern the cluster's members
 
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
@@ -85,6 +82,8 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 		switch {
 		case s.hasFailed():
 			responses[i] = errFailed
+		case entry.Type == raft.LogConfiguration:
+			s.setConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data).Servers)
 		default:
 			applied, err := s.applyOne(entry)
 			if err != nil {
@@ -95,7 +94,6 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 			responses[i] = &response{ballot: b, term: entry.Term, refused: applied.Refused}
 			ballots = append(ballots, b)
 			records = append(records, applied.Records...)
-			s.tell(entry, &applied)
 		}
 	}
 	if len(ballots) > 0 && !s.hasFailed() {
@@ -106,31 +104,13 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 	return responses
 }
 
-// tell tells the replica manager of what concerns the cluster's members.
-func (s *stateMachine) tell(entry *raft.Log, applied *fsm.Applied) {
-	for i := range applied.Incidents {
-		s.metrics.incidents.WithLabelValues(applied.Incidents[i].Kind.String()).Inc()
-	}
-	if entry.Type == raft.LogConfiguration || applied.Kind != dems.BatchEntry {
-		s.changed.signal()
-	}
-}
-
 // applyOne applies an entry. The state is undefined after an error, so the node has failed before the lock is released:
 // who reads and then looks whether the node has failed gives no answer from that state.
 func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
 	start := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var applied fsm.Applied
-	var err error
-	if entry.Type == raft.LogConfiguration {
-		servers := raft.DecodeConfiguration(entry.Data).Servers
-		applied, err = s.machine.ApplyConfiguration(entry.Index, members(servers))
-		s.setConfiguration(entry.Index, servers)
-	} else {
-		applied, err = s.machine.Apply(entry.Index, entry.Data)
-	}
+	applied, err := s.machine.Apply(entry.Index, entry.Data)
 	s.metrics.apply.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.fail(fmt.Errorf("apply log entry: %w: this node is damaged, or runs another version than its peers", err))
@@ -138,17 +118,12 @@ func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
 	return applied, err
 }
 
-// ballot makes this node's vote for an entry. A front end's registration is voted on as batch 0 of its session, everything
-// else but batches as batch 0 of session 0.
+// ballot makes this node's vote for an entry. A front end's registration is voted on as batch 0 of its session.
 func (s *stateMachine) ballot(entry *raft.Log, applied *fsm.Applied) ballot {
 	b := ballot{results: applied.Results, vote: dems.Vote{
 		Node: s.id, Incarnation: s.incarnation, Index: entry.Index, Session: applied.Session, Batch: applied.Batch,
 		Results: applied.ResultDigest, State: applied.StateDigest,
 	}}
-	s.history.add(entry.Index, applied.StateDigest)
-	if applied.Kind == dems.BatchEntry {
-		s.faults.spoil(applied.Commands, &b)
-	}
 	if applied.Kind == dems.RegisterFrontEndEntry {
 		if decoded, err := dems.DecodeEntry(entry.Data); err == nil {
 			b.vote.Session = decoded.Registration.Session
@@ -197,10 +172,8 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	s.machine = machine
 	s.mu.Unlock()
 	s.setConfiguration(received.Meta.ConfigurationIndex, received.Meta.Configuration.Servers)
-	s.history.add(machine.Index(), machine.Digest())
 	s.applied.advance(machine.Index())
 	s.logs.Restored(machine)
-	s.changed.signal()
 	return nil
 }
 
