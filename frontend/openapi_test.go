@@ -233,11 +233,11 @@ func codesOf(r *route) []dems.Code {
 		codes = append(codes, dems.InvalidIdempotencyKey, dems.IdempotencyKeyReused, dems.Indeterminate)
 	}
 	switch r.path {
-	case "/v1/registry":
+	case "/v1/registry", "/v1/incidents":
 		codes = append(codes, dems.Unavailable, dems.NoMajority)
 	case "/v1/logs/{city}":
 		codes = append(codes, dems.Unavailable, dems.NoMajority, dems.NotFound)
-	case "/v1/cluster/leader":
+	case "/v1/cluster/leader", "/v1/cluster/nodes/{id}/replace", "/v1/faults":
 		codes = append(codes, dems.Unavailable, dems.NoMajority, dems.NotFound, dems.Indeterminate)
 	}
 	codes = append(codes, refusalsOf(r.op)...)

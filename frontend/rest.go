@@ -48,6 +48,9 @@ func newRESTHandler(cluster Cluster, config RESTConfig) *restHandler {
 	h.exchanges.New = func() any { return new(exchange) }
 	h.metrics = newRESTMetrics(h.config.Registry, func() float64 { return float64(h.inFlight.Load()) })
 	for _, r := range routes() {
+		if r.drill && !h.config.EnableFaults {
+			continue
+		}
 		methods := []string{r.method}
 		if r.method == http.MethodGet {
 			methods = append(methods, http.MethodHead)

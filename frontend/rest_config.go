@@ -46,6 +46,9 @@ type RESTConfig struct {
 	IdleTimeout time.Duration
 	// MaxHeaderBytes is the largest head of a request, in bytes; net/http allows 4096 more. Default 16 KiB.
 	MaxHeaderBytes int
+	// EnableFaults has /v1/faults served, for drills: whoever reaches the front end can then make nodes misbehave that were
+	// started for drills, too. Default false.
+	EnableFaults bool
 	// Now is the clock that stamps commands and measures requests. Default time.Now.
 	Now func() time.Time
 }

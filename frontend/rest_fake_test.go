@@ -20,6 +20,10 @@ type restFake struct {
 	status   ClusterStatus
 	transfer func(context.Context, dems.NodeID) error
 	cityLog  func(context.Context, dems.City, uint64) (dems.CityLogPage, error)
+	incident func(context.Context, uint64) ([]dems.Incident, error)
+	replace  func(context.Context, dems.NodeID) error
+	inject   func(context.Context, dems.NodeID, dems.Fault) error
+	end      func(context.Context) error
 	checks   []Check
 	answer   func(context.Context, dems.Command) (Reply, error)
 
@@ -105,6 +109,38 @@ func (f *restFake) CityLog(ctx context.Context, city dems.City, first uint64) (d
 	return dems.CityLogPage{First: first, Total: first + 1, Records: []byte(`{"op":"bookEvent"}` + "\n")}, nil
 }
 
+func (f *restFake) Incidents(ctx context.Context, from uint64) ([]dems.Incident, error) {
+	f.called("Incidents")
+	if f.incident != nil {
+		return f.incident(ctx, from)
+	}
+	return nil, nil
+}
+
+func (f *restFake) Replace(ctx context.Context, id dems.NodeID) error {
+	f.called("Replace")
+	if f.replace != nil {
+		return f.replace(ctx, id)
+	}
+	return nil
+}
+
+func (f *restFake) Inject(ctx context.Context, id dems.NodeID, fault dems.Fault) error {
+	f.called("Inject")
+	if f.inject != nil {
+		return f.inject(ctx, id, fault)
+	}
+	return nil
+}
+
+func (f *restFake) EndFaults(ctx context.Context) error {
+	f.called("EndFaults")
+	if f.end != nil {
+		return f.end(ctx)
+	}
+	return nil
+}
+
 func (f *restFake) Checks(context.Context) []Check {
 	f.called("Checks")
 	return f.checks
@@ -143,7 +179,7 @@ func agreed(command dems.Command) Reply {
 var restTime = time.Date(2026, 5, 10, 9, 30, 0, 125_900_000, time.FixedZone("EDT", -4*3600))
 
 func newRESTTest(fake *restFake, options ...func(*RESTConfig)) *restHandler {
-	config := RESTConfig{Now: func() time.Time { return restTime }}
+	config := RESTConfig{Now: func() time.Time { return restTime }, EnableFaults: true}
 	for _, option := range options {
 		option(&config)
 	}
@@ -210,6 +246,10 @@ var validCalls = map[string]call{
 	"getRegistry":        {method: "GET", target: "/v1/registry"},
 	"getCluster":         {method: "GET", target: "/v1/cluster"},
 	"transferLeadership": {method: "POST", target: "/v1/cluster/leader", body: `{"to":"n2"}`},
+	"replaceNode":        {method: "POST", target: "/v1/cluster/nodes/n2/replace"},
+	"getIncidents":       {method: "GET", target: "/v1/incidents?from=7"},
+	"injectFault":        {method: "POST", target: "/v1/faults", body: `{"node":"n2","kind":"slow","requests":3,"milliseconds":200}`},
+	"endFaults":          {method: "DELETE", target: "/v1/faults"},
 	"getCityLog":         {method: "GET", target: "/v1/logs/TOR?from=7"},
 	"getOpenAPI":         {method: "GET", target: "/openapi.json"},
 	"live":               {method: "GET", target: "/livez"},
@@ -217,12 +257,3 @@ var validCalls = map[string]call{
 	"metrics":            {method: "GET", target: "/metrics"},
 }
 
-func (f *restFake) Incidents(ctx context.Context, from uint64) ([]dems.Incident, error) {
-	return nil, nil
-}
-
-func (f *restFake) Replace(ctx context.Context, id dems.NodeID) error { return nil }
-
-func (f *restFake) Inject(ctx context.Context, id dems.NodeID, fault dems.Fault) error { return nil }
-
-func (f *restFake) EndFaults(ctx context.Context) error { return nil }

@@ -24,6 +24,7 @@ type route struct {
 	fields     []fieldShape // of the body; nil: it takes none. At most as many as exchange.fields
 	parameters []string     // of the query. At most as many as exchange.query
 	op         dems.Op      // 0: not an operation
+	drill      bool         // served only where RESTConfig.EnableFaults
 	serve      func(h *restHandler, ctx context.Context, x *exchange) error
 	metrics    *routeMetrics
 }
@@ -67,6 +68,12 @@ func routes() []route {
 		{method: http.MethodGet, path: "/v1/cluster", serve: (*restHandler).status},
 		{method: http.MethodPost, path: "/v1/cluster/leader", serve: (*restHandler).transfer,
 			access: forOperators, fields: text("to")},
+		{method: http.MethodPost, path: "/v1/cluster/nodes/{id}/replace", serve: (*restHandler).replace, access: forOperators},
+		{method: http.MethodGet, path: "/v1/incidents", serve: (*restHandler).incidents,
+			access: forOperators, parameters: []string{"from"}},
+		{method: http.MethodPost, path: "/v1/faults", serve: (*restHandler).inject, access: forOperators, drill: true,
+			fields: append(text("node", "kind"), fieldShape{name: "requests", number: true}, fieldShape{name: "milliseconds", number: true})},
+		{method: http.MethodDelete, path: "/v1/faults", serve: (*restHandler).endFaults, access: forOperators, drill: true},
 		{method: http.MethodGet, path: "/v1/logs/{city}", serve: (*restHandler).cityLog,
 			access: forOperators, parameters: []string{"from"}},
 
