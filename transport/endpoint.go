@@ -74,7 +74,7 @@ func listen(config Config) (*Endpoint, error) {
 		connections: make(map[*quic.Conn]struct{}),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	e.server = &http3.Server{Handler: newServiceHandler(e), MaxHeaderBytes: maxHeaderBytes}
+	e.server = &http3.Server{Handler: newServiceHandler(e), MaxHeaderBytes: maxHeaderBytes, ConnContext: withCaller}
 	if left := time.Until(config.Credentials.NotAfter()); left < expiryWarning {
 		config.Logger.Warn("the certificate expires soon; afterwards no new connection succeeds",
 			slog.String("name", config.Credentials.name), slog.Time("expires", config.Credentials.NotAfter()))

@@ -53,7 +53,8 @@ func FuzzVote(f *testing.F) {
 }
 
 func FuzzQueryBatch(f *testing.F) {
-	batch := dems.QueryBatch{MinIndex: 7, Queries: []dems.Query{scheduleQuery(), {Kind: dems.RegistryQuery, Log: true}}}
+	batch := dems.QueryBatch{MinIndex: 7, Queries: []dems.Query{scheduleQuery(), {Kind: dems.RegistryQuery, Log: true},
+		{Kind: dems.IncidentsQuery}, {Kind: dems.IncidentsQuery, From: 1<<64 - 1}}}
 	message, err := encodeQueryBatch(&batch)
 	if err != nil {
 		f.Fatal(err)
@@ -63,6 +64,9 @@ func FuzzQueryBatch(f *testing.F) {
 	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{1}}))
 	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{2, 2}}))
 	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{3, 0}}))
+	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{3, 0, 0x80}}))
+	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{3, 1, 0x80, 0}}))
+	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte{4, 0}}))
 	f.Add(marshal(f, &rpc.QueryRequest{Queries: append([]byte{1, 0}, dems.AppendCommand(nil, &dems.Command{Op: dems.BookEvent})...)}))
 	f.Add(marshal(f, &rpc.QueryRequest{Queries: []byte(strings.Repeat("\x02\x00", dems.MaxQueries+1))}))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -95,6 +99,7 @@ func FuzzQueryBatch(f *testing.F) {
 func FuzzQueryReply(f *testing.F) {
 	f.Add(marshal(f, &rpc.QueryReply{Applied: 1, Versions: []uint64{2, 3}, Sizes: []uint32{1, 2}, Results: []byte("abc")}), 2)
 	f.Add(marshal(f, &rpc.QueryReply{Versions: []uint64{1}, Sizes: []uint32{1 << 31}}), 1)
+	f.Add(marshal(f, &rpc.QueryReply{Incarnation: 1<<64 - 1}), 0)
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, data []byte, queries int) {
 		message := new(rpc.QueryReply)
@@ -119,6 +124,10 @@ func FuzzQueryReply(f *testing.F) {
 func FuzzStatus(f *testing.F) {
 	status := dems.NodeStatus{ID: "n1", Leader: "n2", Members: []dems.Member{{ID: "n1", Address: "a:1", Suffrage: dems.Voter}}}
 	f.Add(marshal(f, encodeStatus(&status)))
+	status.Members[0].Incarnation = 1<<64 - 1
+	status.Standings = []dems.Standing{{Node: "n1", Incarnation: 2, Condition: dems.Quarantined, Since: 1 << 50}, {Node: "n2"}}
+	f.Add(marshal(f, encodeStatus(&status)))
+	f.Add(marshal(f, &rpc.StatusReply{Digest: make([]byte, 16), Standings: []*rpc.Standing{{Node: "n1", Condition: 256}}}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		message := new(rpc.StatusReply)
@@ -174,6 +183,11 @@ func TestNonsenseOfANodeIsRefused(t *testing.T) {
 		"a nil member":      {Digest: digest, Members: []*rpc.Member{nil}},
 		"too many members":  {Digest: digest, Members: make([]*rpc.Member, dems.MaxRegistrations+1)},
 		"too long a digest": {Digest: append(digest, 0)},
+		"a bad standing":    {Digest: digest, Standings: []*rpc.Standing{{Node: "N1"}}},
+		"a nil standing":    {Digest: digest, Standings: []*rpc.Standing{nil}},
+		"a bad condition":   {Digest: digest, Standings: []*rpc.Standing{{Node: "n1", Condition: uint32(dems.Quarantined) + 1}}},
+		"condition 256":     {Digest: digest, Standings: []*rpc.Standing{{Node: "n1", Condition: 256}}},
+		"a crowd":           {Digest: digest, Standings: make([]*rpc.Standing, dems.MaxRegistrations+1)},
 	} {
 		_, err := decodeStatus("n1", message)
 		refused(what, err)

@@ -32,7 +32,7 @@ func decodeReport(request *rpc.ReportRequest) (dems.Report, error) {
 	switch {
 	case request.Kind > uint32(dems.NoMajorityReport) || !named && kind != dems.NoMajorityReport:
 		return dems.Report{}, badRequest("unknown kind %d of report", request.Kind)
-	case named && !dems.ValidName(request.Node):
+	case (named || request.Node != "") && !dems.ValidName(request.Node):
 		return dems.Report{}, badRequest("node %.64q", request.Node)
 	case len(request.Indexes) > dems.MaxReportIndexes:
 		return dems.Report{}, badRequest("%d indexes, at most %d", len(request.Indexes), dems.MaxReportIndexes)
