@@ -29,6 +29,7 @@ func (m *Machine) applyBatch(b *dems.Batch, applied *Applied) {
 
 // execute executes the commands of a batch in their order.
 func (m *Machine) execute(commands []dems.Command, applied *Applied) {
+	applied.Commands = len(commands)
 	results := binary.AppendUvarint(m.scratch.results[:0], uint64(len(commands)))
 	m.scratch.lines = make([]byte, 0, recordBytes*len(commands))
 	for i := range commands {

@@ -48,6 +48,10 @@ const (
 	frontEndSeed
 	headSeed
 	chainSeed
+	memberSeed
+	standingSeed
+	verdictSeed
+	incidentSeed
 )
 
 // hashOf hashes a record of numbers. It is for at most ten numbers and keeps them off the heap.
@@ -101,7 +105,7 @@ func (m *Machine) Digest() dems.Digest {
 
 func (m *Machine) headDigest(total sum) dems.Digest {
 	return dems.Digest(hashOf(headSeed, m.index, m.clock, m.lastBooking, m.typeVersions[1], m.typeVersions[2],
-		m.typeVersions[3], m.registry.version, total.high, total.low).Bytes())
+		m.typeVersions[3], m.registry.version, m.cluster.time, total.high, total.low).Bytes())
 }
 
 // CityDigest returns the digest of what belongs to one city: its events with their bookings, its customers, its log. It
@@ -145,6 +149,7 @@ func (m *Machine) sums() (cities []sum, common sum) {
 	common.addSum(m.registry.recompute())
 	common.addSum(m.sessions.recompute())
 	common.addSum(m.keys.recompute())
+	common.addSum(m.cluster.recompute())
 	return cities, common
 }
 

@@ -24,7 +24,10 @@ func (m *Machine) CheckInvariants() error {
 	if err := m.checkSessions(); err != nil {
 		return err
 	}
-	return m.checkKeys()
+	if err := m.checkKeys(); err != nil {
+		return err
+	}
+	return m.checkCluster()
 }
 
 func broken(format string, arguments ...any) error {

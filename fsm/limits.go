@@ -7,7 +7,8 @@ import "dems"
 type limits struct {
 	keys          int // idempotency keys
 	sessions      int
-	registrations int // of nodes, and of front ends
+	registrations int // of nodes, and of front ends; also members and standings
+	incidents     int
 	// resultBytes is how large the results of one batch may have become before another command is refused as unavailable:
 	// it keeps replies within what the transport carries.
 	resultBytes int
@@ -27,6 +28,7 @@ func defaultLimits() limits {
 		keys:              dems.MaxKeys,
 		sessions:          dems.MaxSessions,
 		registrations:     dems.MaxRegistrations,
+		incidents:         dems.MaxIncidents,
 		resultBytes:       16 << 20,
 		storedResultBytes: 64 << 20,
 		keyBytes:          512 << 20,

@@ -24,7 +24,8 @@ type Machine struct {
 	registry     registry
 	sessions     sessionTable
 	keys         keyTable
-	common       sum    // digest of what belongs to no city: registry, sessions, keys
+	cluster      cluster
+	common       sum    // digest of what belongs to no city: registry, sessions, keys, cluster
 	generation   uint64 // counts snapshots: what is of an older generation is shared with one
 	failure      error  // the first broken invariant; the machine accepts nothing after it
 	scratch      scratch
@@ -37,6 +38,7 @@ const typeCount = len(dems.EventTypes) + 1
 type Applied struct {
 	Kind           dems.EntryKind
 	Session, Batch uint64          // BatchEntry only
+	Commands       int             // BatchEntry only: how many commands it executed; 0 of one that was applied before
 	Results        []byte          // BatchEntry only: dems.AppendResults of its results, in the order of its commands
 	ResultDigest   dems.Digest     // dems.DigestOf(Results)
 	StateDigest    dems.Digest     // of the whole state after the entry
@@ -75,11 +77,8 @@ var ErrInvariant = errors.New("invariant broken")
 // A batch that was applied before, and is still remembered, gives its stored results again and has no effect; one whose
 // session is unknown, or that is older than what its session remembers, gives zero results and has no effect.
 func (m *Machine) Apply(index uint64, data []byte) (Applied, error) {
-	if m.failure != nil {
-		return Applied{}, m.failure
-	}
-	if index <= m.index {
-		return Applied{}, fmt.Errorf("index %d after %d: %w", index, m.index, ErrOutOfOrder)
+	if err := m.expect(index); err != nil {
+		return Applied{}, err
 	}
 	entry, err := dems.DecodeEntry(data)
 	if err != nil {
@@ -87,11 +86,34 @@ func (m *Machine) Apply(index uint64, data []byte) (Applied, error) {
 	}
 	m.index = index
 	applied := Applied{Kind: entry.Kind}
-	if entry.Kind == dems.BatchEntry {
+	switch entry.Kind {
+	case dems.BatchEntry:
 		m.applyBatch(&entry.Batch, &applied)
-	} else {
+	case dems.VerdictEntry:
+		applied.Refused = m.applyVerdict(&entry.Verdict, &applied)
+	case dems.IncidentEntry:
+		applied.Refused = m.applyIncident(&entry.Incident, &applied)
+	case dems.ReplacementEntry:
+		applied.Refused = m.applyReplacement(&entry.Replacement, &applied)
+	default:
 		applied.Refused = m.register(entry.Kind, &entry.Registration)
 	}
+	return m.finish(applied)
+}
+
+// expect tells whether the machine can apply an entry at an index.
+func (m *Machine) expect(index uint64) error {
+	if m.failure != nil {
+		return m.failure
+	}
+	if index <= m.index {
+		return fmt.Errorf("index %d after %d: %w", index, m.index, ErrOutOfOrder)
+	}
+	return nil
+}
+
+// finish brings the digest up to date after an entry.
+func (m *Machine) finish(applied Applied) (Applied, error) {
 	if m.failure != nil {
 		return Applied{}, m.failure
 	}

@@ -16,14 +16,18 @@ import (
 //     of the type in the city
 //   - a list: the last one that touched any event of the type
 //   - the registry: its last change
+//   - the incidents: the last one
 //   - a refusal that does not depend on the state (syntax, role, another customer): 0
 //
 // Two states in which an answer has the same version give the same answer: whatever changes an answer raises its
 // version, and one index stands for one state.
 func (m *Machine) Query(q *dems.Query) dems.Answer {
-	if q.Kind == dems.RegistryQuery {
+	switch q.Kind {
+	case dems.RegistryQuery:
 		registry := m.Registry()
 		return dems.Answer{Version: m.registry.version, Result: dems.AppendRegistry(nil, &registry)}
+	case dems.IncidentsQuery:
+		return dems.Answer{Version: m.cluster.lastIncident(), Result: dems.AppendIncidents(nil, m.Incidents(q.From))}
 	}
 	var result dems.Result
 	var version uint64

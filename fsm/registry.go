@@ -46,6 +46,9 @@ func (m *Machine) register(kind dems.EntryKind, r *dems.Registration) string {
 		if ours := m.cities.String(); r.Cities != ours {
 			return fmt.Sprintf("the cities of %s are %q, those of the cluster %q", r.ID, r.Cities, ours)
 		}
+		if newest := m.newestIncarnation(r.ID); r.Incarnation < newest {
+			return fmt.Sprintf("%s registers with incarnation %d, and incarnation %d is known already", r.ID, r.Incarnation, newest)
+		}
 		m.putRegistration(&m.registry.nodes, nodeSeed, r)
 		return ""
 	}
@@ -55,6 +58,18 @@ func (m *Machine) register(kind dems.EntryKind, r *dems.Registration) string {
 	m.putRegistration(&m.registry.frontEnds, frontEndSeed, r)
 	m.openSession(r.Session, r.ID)
 	return ""
+}
+
+// newestIncarnation returns the newest incarnation of a node that is registered or has a standing, 0 if there is none.
+func (m *Machine) newestIncarnation(id string) uint64 {
+	newest := uint64(0)
+	if s := m.cluster.standing(dems.NodeID(id)); s != nil {
+		newest = s.Incarnation
+	}
+	if at, found := searchRegistration(m.registry.nodes, id); found {
+		newest = max(newest, m.registry.nodes[at].Incarnation)
+	}
+	return newest
 }
 
 // putRegistration puts a registration into its place in the list. If there are too many, the oldest gives way.

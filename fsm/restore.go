@@ -56,7 +56,7 @@ func (in *snapshotReader) readAll() error {
 		return bad("this is no snapshot")
 	}
 	if version := head[len(snapshotMagic)]; version != snapshotVersion {
-		return bad("version %d, and only %d is known", version, snapshotVersion)
+		return bad("it has version %d of the format, and this program reads only version %d", version, snapshotVersion)
 	}
 	for {
 		kind, err := in.readBlock()
@@ -131,6 +131,7 @@ func (in *snapshotReader) takeBlock(kind blockKind) error {
 		headBlock: in.takeHead, cityBlock: in.takeCity, eventBlock: in.takeEventOrBooking, customerBlock: in.takeCustomer,
 		keyBlock: in.takeKey, sessionBlock: in.takeSession, batchBlock: in.takeBatch,
 		nodeBlock: in.takeNode, frontEndBlock: in.takeFrontEnd,
+		memberBlock: in.takeMember, standingBlock: in.takeStanding, verdictBlock: in.takeVerdict, incidentBlock: in.takeIncident,
 	}[kind]
 	if kind != headBlock && in.kind == 0 || kind == headBlock && in.kind != 0 {
 		return bad("not one head, or not first")

@@ -16,7 +16,7 @@ func (in *snapshotReader) takeHead(d *dems.Decoder) error {
 	for i := range m.typeVersions[1:] {
 		m.typeVersions[1+i] = d.Uvarint()
 	}
-	m.registry.version = d.Uvarint()
+	m.registry.version, m.cluster.time = d.Uvarint(), d.Uvarint()
 	if d.Rest() > 0 {
 		return bad("more than one head")
 	}

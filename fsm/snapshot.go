@@ -25,7 +25,7 @@ func (m *Machine) Snapshot() *Snapshot {
 	s := &Snapshot{Machine{
 		cities: m.cities, limits: m.limits, index: m.index, clock: m.clock, lastBooking: m.lastBooking, typeVersions: m.typeVersions,
 		states: slices.Clone(m.states), customers: *m.customers.Copy(), registry: m.registry.copy(),
-		sessions: m.sessions.copy(), keys: m.keys.copy(), common: m.common,
+		sessions: m.sessions.copy(), keys: m.keys.copy(), cluster: m.cluster.copy(), common: m.common,
 	}}
 	for i := range m.states {
 		s.frozen.states[i].events = copyEvents(&m.states[i].events)
@@ -58,7 +58,7 @@ func (s *Snapshot) CityLog(city dems.City) (records uint64, chain dems.Digest) {
 // The form of a snapshot is drawn in docs/formats.md: a head, blocks of records, and a trailer.
 const (
 	snapshotMagic   = "DEMSSNAP"
-	snapshotVersion = 1
+	snapshotVersion = 2
 	blockBytes      = 256 << 10 // a block is closed when it has that many bytes; one record may make it larger
 	maxBlockBytes   = 1 << 30
 	blockHeadBytes  = 5 // kind, length
@@ -79,6 +79,10 @@ const (
 	keyBlock
 	nodeBlock
 	frontEndBlock
+	memberBlock
+	standingBlock
+	verdictBlock
+	incidentBlock
 	trailerKind
 )
 
@@ -99,6 +103,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		return out.err == nil
 	})
 	out.writeRegistry(m)
+	out.writeCluster(&m.cluster)
 	out.closeBlock()
 	digest := s.Digest()
 	out.write(append([]byte{byte(trailerKind)}, digest[:]...))
@@ -157,7 +162,7 @@ func (o *snapshotWriter) writeHead(m *Machine) {
 		dst = dems.AppendText(dst, m.cities.String())
 		dst = appendNumbers(dst, m.index, m.clock, m.lastBooking)
 		dst = appendNumbers(dst, m.typeVersions[1:]...)
-		return appendNumbers(dst, m.registry.version)
+		return appendNumbers(dst, m.registry.version, m.cluster.time)
 	})
 	for i := range m.states {
 		o.record(cityBlock, func(dst []byte) []byte {
@@ -234,6 +239,21 @@ func (o *snapshotWriter) writeRegistry(m *Machine) {
 	}
 	put(nodeBlock, m.registry.nodes)
 	put(frontEndBlock, m.registry.frontEnds)
+}
+
+func (o *snapshotWriter) writeCluster(c *cluster) {
+	for i := range c.members {
+		o.record(memberBlock, func(dst []byte) []byte { return appendMember(dst, &c.members[i]) })
+	}
+	for i := range c.standings {
+		o.record(standingBlock, c.standings[i].append)
+	}
+	for i := range c.verdicts {
+		o.record(verdictBlock, c.verdicts[i].append)
+	}
+	for i := range c.incidents {
+		o.record(incidentBlock, func(dst []byte) []byte { return appendIncident(dst, &c.incidents[i]) })
+	}
 }
 
 func appendNumbers(dst []byte, numbers ...uint64) []byte {
