@@ -48,6 +48,8 @@ func TestHandlersKnowWhoCalls(t *testing.T) {
 		}
 		kind(t, replica.Votes(t.Context(), 1, nil), dems.NotReady)
 	}
+	handler.mutex.Lock()
+	defer handler.mutex.Unlock()
 	want := []caller{{RoleFrontEnd, "fe1"}, {RoleNode, "n2"}, {RoleNode, "n1"}}
 	if len(handler.callers) != 9 {
 		t.Fatalf("got %v", handler.callers)

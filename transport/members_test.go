@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // inspector is a stub that keeps what the calls about members were given.
 type inspector struct {
 	stub
+	mutex      sync.Mutex
 	reports    []dems.Report
 	suspicions []dems.Suspicion
 	indexes    []uint64
@@ -34,22 +36,38 @@ var (
 
 func newInspector() *inspector {
 	i := &inspector{}
-	i.report = func(_ context.Context, report dems.Report) error { i.reports = append(i.reports, report); return nil }
+	keep := func(what func()) {
+		i.mutex.Lock()
+		defer i.mutex.Unlock()
+		what()
+	}
+	i.report = func(_ context.Context, report dems.Report) error {
+		keep(func() { i.reports = append(i.reports, report) })
+		return nil
+	}
 	i.suspect = func(_ context.Context, suspicion dems.Suspicion) (dems.Opinion, error) {
-		i.suspicions = append(i.suspicions, suspicion)
+		keep(func() { i.suspicions = append(i.suspicions, suspicion) })
 		return opinion, nil
 	}
 	i.stateAt = func(_ context.Context, index uint64) (dems.Digest, error) {
-		i.indexes = append(i.indexes, index)
+		keep(func() { i.indexes = append(i.indexes, index) })
 		return state, nil
 	}
-	i.replace = func(_ context.Context, id dems.NodeID) error { i.replaced = append(i.replaced, id); return nil }
-	i.inject = func(_ context.Context, fault dems.Fault) error { i.faults = append(i.faults, fault); return nil }
+	i.replace = func(_ context.Context, id dems.NodeID) error {
+		keep(func() { i.replaced = append(i.replaced, id) })
+		return nil
+	}
+	i.inject = func(_ context.Context, fault dems.Fault) error {
+		keep(func() { i.faults = append(i.faults, fault) })
+		return nil
+	}
 	return i
 }
 
 // got returns how many calls came through.
 func (i *inspector) got() int {
+	i.mutex.Lock()
+	defer i.mutex.Unlock()
 	return len(i.reports) + len(i.suspicions) + len(i.indexes) + len(i.replaced) + len(i.faults)
 }
 
@@ -94,6 +112,8 @@ func TestCallsAboutMembersCross(t *testing.T) {
 			t.Errorf("Inject: %v", err)
 		}
 	}
+	inspector.mutex.Lock()
+	defer inspector.mutex.Unlock()
 	for what, pair := range map[string][2]any{
 		"reports":    {inspector.reports, reports},
 		"suspicions": {inspector.suspicions, []dems.Suspicion{suspicion}},
