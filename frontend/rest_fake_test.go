@@ -256,4 +256,3 @@ var validCalls = map[string]call{
 	"ready":              {method: "GET", target: "/readyz?verbose"},
 	"metrics":            {method: "GET", target: "/metrics"},
 }
-
