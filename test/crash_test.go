@@ -97,7 +97,7 @@ func TestNodesDieUnderLoad(t *testing.T) {
 }
 
 // waitHealthy waits until every node is healthy; under load their indexes differ from moment to moment.
-func (c *devCluster) waitHealthy(within time.Duration) {
+func (c *cluster) waitHealthy(within time.Duration) {
 	c.t.Helper()
 	eventually(c.t, within, "all nodes healthy", func() error {
 		status, err := c.clusterStatus()
@@ -110,7 +110,7 @@ func (c *devCluster) waitHealthy(within time.Duration) {
 				healthy++
 			}
 		}
-		if healthy != len(nodes) || status.Leader == "" {
+		if healthy != len(c.nodes) || status.Leader == "" {
 			return fmt.Errorf("%+v", status)
 		}
 		return nil
@@ -156,7 +156,7 @@ func TestStop(t *testing.T) {
 		}
 		c.expectNothingRuns()
 		t.Logf("%v: over after %v", signal, time.Since(begin).Round(time.Millisecond))
-		for _, name := range processes {
+		for _, name := range c.processes() {
 			if _, err := os.Stat(filepath.Join(dataDir, name, "pid")); err == nil && signal != syscall.SIGKILL {
 				t.Errorf("%v: %s left its pid file", signal, name)
 			}
@@ -174,7 +174,7 @@ type cityRecord struct {
 }
 
 // orderedRecords returns the records of ordered operations in a city log, as they stand there.
-func (c *devCluster) orderedRecords(node string, city dems.City) []byte {
+func (c *cluster) orderedRecords(node string, city dems.City) []byte {
 	c.t.Helper()
 	name := filepath.Join(c.dataDir, node, "logs", city.String()+".log")
 	data, err := os.ReadFile(name)
@@ -206,18 +206,18 @@ func (c *devCluster) orderedRecords(node string, city dems.City) []byte {
 
 // expectEqualCityLogs compares the ordered records of every city on all nodes, byte for byte. Nodes write them soon after
 // they answer, so the comparison may need a moment.
-func (c *devCluster) expectEqualCityLogs() {
+func (c *cluster) expectEqualCityLogs() {
 	c.t.Helper()
 	for _, named := range dems.DefaultCities() {
 		eventually(c.t, 10*time.Second, "equal logs of "+named.Name, func() error {
-			first := c.orderedRecords(nodes[0], named.City)
+			first := c.orderedRecords(c.nodes[0], named.City)
 			if len(first) == 0 && named.City == (dems.City{'T', 'O', 'R'}) {
 				return fmt.Errorf("no records")
 			}
-			for _, node := range nodes[1:] {
+			for _, node := range c.nodes[1:] {
 				if other := c.orderedRecords(node, named.City); !bytes.Equal(first, other) {
 					return fmt.Errorf("%s has %d bytes, %s %d; they differ from byte %d on",
-						nodes[0], len(first), node, len(other), commonPrefix(first, other))
+						c.nodes[0], len(first), node, len(other), commonPrefix(first, other))
 				}
 			}
 			return nil

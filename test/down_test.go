@@ -11,7 +11,7 @@ import (
 )
 
 // keepDown kills a node and sees to it that it cannot start again until the returned function is called.
-func (c *devCluster) keepDown(name string) (allow func()) {
+func (c *cluster) keepDown(name string) (allow func()) {
 	c.t.Helper()
 	marker := filepath.Join(c.dataDir, name, "node.json")
 	hidden := marker + ".hidden"

@@ -52,7 +52,7 @@ func TestNodesHangUnderLoad(t *testing.T) {
 }
 
 // waitDown waits until the front end says that a node does not answer.
-func (c *devCluster) waitDown(name string) {
+func (c *cluster) waitDown(name string) {
 	c.t.Helper()
 	eventually(c.t, 20*time.Second, name+" counts as down", func() error {
 		status, err := c.clusterStatus()
@@ -69,7 +69,7 @@ func (c *devCluster) waitDown(name string) {
 }
 
 // suspend stops a child without ending it, until the returned function is called or the test ends.
-func (c *devCluster) suspend(name string) (resume func()) {
+func (c *cluster) suspend(name string) (resume func()) {
 	c.t.Helper()
 	pid := c.signal(name, syscall.SIGSTOP)
 	resume = func() {
@@ -89,7 +89,7 @@ func TestMajorityGone(t *testing.T) {
 	c.must("TORM0001", conformance.Operation{"op": "addEvent", "eventID": "TORM100519", "eventType": "seminar", "capacity": 5})
 	leader := c.leader()
 	var resume []func()
-	for _, node := range nodes {
+	for _, node := range c.nodes {
 		if node != leader {
 			resume = append(resume, c.suspend(node))
 		}
@@ -138,7 +138,7 @@ func TestMajorityGone(t *testing.T) {
 }
 
 // expectPage waits until a page of the front end has a status.
-func (c *devCluster) expectPage(path string, want int) {
+func (c *cluster) expectPage(path string, want int) {
 	c.t.Helper()
 	eventually(c.t, 20*time.Second, path, func() error {
 		status, body, err := c.get(path)

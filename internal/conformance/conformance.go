@@ -137,7 +137,7 @@ func runCase(t *testing.T, target Target, c Case) {
 		if event, ok := addedEvent(operation, answer); ok {
 			added[event] = true
 		}
-		if problem := mismatch(step.Want, answer); problem != "" {
+		if problem := step.Want.Mismatch(answer); problem != "" {
 			t.Errorf("step %d: %s by %s: %s", i+1, describe(operation), step.As, problem)
 		}
 	}
@@ -192,8 +192,8 @@ func describe(operation Operation) string {
 	return string(text)
 }
 
-// mismatch returns how an answer differs from what is wanted, "" if it does not.
-func mismatch(want Want, got Answer) string {
+// Mismatch returns how an answer differs from what is wanted, "" if it does not.
+func (want Want) Mismatch(got Answer) string {
 	if got.Status == 0 {
 		if succeeded := codeOf(got.Body) == ""; succeeded != (want.Status < 300) {
 			return fmt.Sprintf("got %s, want what has status %d", show(got.Body), want.Status)

@@ -118,7 +118,7 @@ func TestMismatch(t *testing.T) {
 		if err := decode([]byte(test.body), &answer.Body); err != nil {
 			t.Fatal(err)
 		}
-		got := mismatch(test.want, answer)
+		got := test.want.Mismatch(answer)
 		if (got == "") != (test.differ == "") || !strings.Contains(got, test.differ) {
 			t.Errorf("%s: %q, want %q", name, got, test.differ)
 		}
