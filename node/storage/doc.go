@@ -6,5 +6,8 @@
 // that fails is reported once and ends the goroutine of Raft that wanted it: Raft itself would go on with a log whose end
 // it does not know, or panic.
 //
+// It also empties the folder of a node that was removed, so that the next incarnation can begin. That takes the proof that a
+// majority of the cluster knows of the removal; there is no other way to delete anything.
+//
 // It never interprets commands beyond checking that they can be decoded, never repairs anything, and starts no goroutine.
 package storage

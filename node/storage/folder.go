@@ -44,10 +44,10 @@ type Folder struct {
 	lock      *os.File           // the folder itself
 }
 
-// Fresh tells whether the folder had neither log entries nor snapshots: the node has never been part of a cluster.
+// Fresh tells whether the folder had neither log entries nor snapshots: this incarnation has never been part of a cluster.
 func (f *Folder) Fresh() bool { return f.Extent.Last == 0 && f.Newest == nil }
 
-// Open checks and opens a data folder, and makes it if it is not there.
+// Open checks and opens a data folder, and makes it if it is not there. An emptying that was interrupted is finished first.
 func Open(ctx context.Context, config Config) (*Folder, error) {
 	if config.Observe == nil {
 		config.Observe = func(time.Duration) {}
@@ -68,6 +68,14 @@ func Open(ctx context.Context, config Config) (*Folder, error) {
 }
 
 func openLocked(ctx context.Context, config Config) (*Folder, error) {
+	removal, err := finish(ctx, &config, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	if removal != nil {
+		config.Logger.Info("finished emptying the data folder", "removed", removal.incarnation, "next", removal.next,
+			"witnesses", removal.witnesses)
+	}
 	marker, marked, err := readMarker(config.Dir)
 	if err != nil {
 		return nil, err
@@ -92,7 +100,7 @@ func openLocked(ctx context.Context, config Config) (*Folder, error) {
 	if !marked {
 		err = errors.Join(SyncFolder(config.Dir), writeMarker(config.Dir, marker))
 	}
-	if err == nil && folder.Fresh() && folder.Extent.Term > 0 {
+	if err == nil && marker.Incarnation == 1 && folder.Fresh() && folder.Extent.Term > 0 {
 		// A crash between the two writes that make a cluster: undo the first, so that both can be made.
 		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), make([]byte, 8)))
 	}
@@ -204,7 +212,9 @@ func (f *Folder) checkSnapshots(config *Config) error {
 	return err
 }
 
-// checkWhole makes sure that the log goes on where the newest snapshot ends, and that nothing was cut off.
+// checkWhole makes sure that the log goes on where the newest snapshot ends, and that nothing was cut off. A later
+// incarnation than the first learns the term before the first entry, and a crash may come between; it does not count for
+// anything before it has entries.
 func (f *Folder) checkWhole(path string, after uint64) error {
 	extent := &f.Extent
 	switch {
@@ -214,7 +224,7 @@ func (f *Folder) checkWhole(path string, after uint64) error {
 	case f.Newest != nil && extent.Term < f.Newest.Term:
 		return fmt.Errorf("raft log %s knows term %d, but the newest snapshot is of term %d: it is not this node's log: "+
 			"replace this node", path, extent.Term, f.Newest.Term)
-	case f.Fresh() && (extent.Term > 1 || extent.voted):
+	case f.Marker.Incarnation == 1 && f.Fresh() && (extent.Term > 1 || extent.voted):
 		return fmt.Errorf("raft log %s is empty, but this node has taken part in term %d: its log is lost: replace this node",
 			path, extent.Term)
 	}

@@ -16,7 +16,8 @@ const (
 	markerFormat = 1
 )
 
-// Marker is the content of node.json: whose data folder this is. It is written once, before the first Raft write.
+// Marker is the content of node.json: whose data folder this is. It is written once in each incarnation's life, after an
+// empty raft.db and before the first Raft write.
 type Marker struct {
 	Format      int         `json:"format"`
 	ID          dems.NodeID `json:"id"`
@@ -58,21 +59,26 @@ func (m *Marker) check(config *Config) error {
 	return nil
 }
 
-// writeMarker writes node.json so that it is there, whole, after a power loss.
+// writeMarker writes node.json.
 func writeMarker(dir string, marker Marker) error {
 	data, err := json.MarshalIndent(marker, "", "  ")
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, markerFile)
-	if err := writeSynced(path+".tmp", append(data, '\n')); err != nil {
-		return WriteError("node.json", dir, err)
+	return replaceFile(dir, markerFile, append(data, '\n'))
+}
+
+// replaceFile writes a file of a data folder so that after a power loss either all of it is there or what was there before.
+func replaceFile(dir, name string, data []byte) error {
+	path := filepath.Join(dir, name)
+	if err := writeSynced(path+".tmp", data); err != nil {
+		return WriteError(name, dir, err)
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
-		return WriteError("node.json", dir, err)
+		return WriteError(name, dir, err)
 	}
 	if err := SyncFolder(dir); err != nil {
-		return WriteError("node.json", dir, err)
+		return WriteError(name, dir, err)
 	}
 	return nil
 }
