@@ -37,6 +37,7 @@ type request struct {
 	accept  string // media type of a success
 	key     string // idempotency key; "": none is sent
 	mutates bool   // whether an attempt without an answer may have changed something
+	once    bool   // whether it is not sent again after such an attempt: no key makes a second one harmless
 }
 
 // response is a success.

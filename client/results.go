@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"dems"
 )
@@ -167,6 +168,49 @@ type NodeView struct {
 	Applied     uint64        `json:"applied"` // log index
 	Digest      string        `json:"digest"`  // of the state at Applied
 	Strikes     int           `json:"strikes"`
+}
+
+// Replacing is the result of ReplaceNode.
+type Replacing struct {
+	Reply
+	Outcome string      `json:"outcome"` // accepted
+	Node    dems.NodeID `json:"node"`
+}
+
+// IncidentList is the result of Incidents, in log order.
+type IncidentList struct {
+	Reply
+	Incidents []Incident `json:"incidents"`
+}
+
+// Incident is something that happened to the cluster. What is empty is not known, or there is no such thing.
+type Incident struct {
+	Sequence    uint64      `json:"sequence"` // log index; incidents that come about together share it
+	Time        time.Time   `json:"time"`
+	Kind        string      `json:"kind"`
+	Node        dems.NodeID `json:"node,omitempty"` // whom it is about
+	Incarnation uint64      `json:"incarnation,omitempty"`
+	By          string      `json:"by,omitempty"`       // the node or front end that says so
+	Index       uint64      `json:"index,omitempty"`    // log index of the evidence
+	Expected    string      `json:"expected,omitempty"` // what the majority has there
+	Answered    string      `json:"answered,omitempty"` // what the node has there
+	Detail      string      `json:"detail,omitempty"`   // a sentence for people
+}
+
+// Injected is the result of InjectFault.
+type Injected struct {
+	Reply
+	Outcome      string      `json:"outcome"` // injected
+	Node         dems.NodeID `json:"node"`
+	Kind         string      `json:"kind"`
+	Requests     int         `json:"requests"`     // 0: no limit
+	Milliseconds int64       `json:"milliseconds"` // of a slow node
+}
+
+// FaultsEnded is the result of EndFaults.
+type FaultsEnded struct {
+	Reply
+	Outcome string `json:"outcome"` // ended
 }
 
 // CityLogPage is the result of CityLog.

@@ -10,7 +10,8 @@ import (
 )
 
 // do asks front ends until one gives a final answer or the time is over. Every attempt is the same request under the same
-// key, so however many of them arrive, one takes effect.
+// key, so however many of them arrive, one takes effect. A request that must arrive once is not sent again after an attempt
+// that may have arrived.
 func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
@@ -26,7 +27,7 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 			if ctx.Err() != nil {
 				return nil, giveUp(ctx, r, last, uncertain)
 			}
-			answer, failed := c.attemptFor(ctx, endpoint, r, len(all) > 1)
+			answer, failed := c.attemptFor(ctx, endpoint, r, len(all) > 1 && !r.once)
 			if failed == nil {
 				c.endpoints.answered(endpoint)
 				return answer, nil
@@ -39,6 +40,9 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 				c.endpoints.answered(endpoint)
 				failed.err.Key = r.key
 				return nil, failed.err
+			}
+			if r.once && failed.uncertain {
+				return nil, giveUp(ctx, r, last, uncertain)
 			}
 			worthIt = worthIt || failed.again == later
 			pause = max(pause, failed.err.RetryAfter)
@@ -106,9 +110,13 @@ func giveUp(ctx context.Context, r *request, last *Error, uncertain bool) *Error
 	if cause == nil {
 		cause = last
 	}
+	detail := "No definite answer came in time and the operation may have been applied; ask again with the same idempotency key to learn the outcome."
+	if r.key == "" {
+		detail = "No definite answer came in time and it may have been done; look at the cluster before you ask again."
+	}
 	return &Error{
 		Code:     dems.Indeterminate,
-		Detail:   "No definite answer came in time and the operation may have been applied; ask again with the same idempotency key to learn the outcome.",
+		Detail:   detail,
 		Key:      r.key,
 		Endpoint: last.Endpoint,
 		Err:      cause,

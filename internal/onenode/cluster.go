@@ -1,6 +1,7 @@
 // Package onenode is a front end over one state machine in memory: what clients are tested against. REST layer and rules are
-// the real ones; ordering is a mutex, and nothing is voted on. It can be told to fail: with a code, by cutting a
-// connection before or after a request is applied, or by not answering.
+// the real ones; ordering is a mutex, and nothing is voted on. Its nodes n1, n2 and n3, of which n3 is down, are names in the
+// configuration: they can be replaced, and told to misbehave, which changes no answer. It can be told to fail: with a code,
+// by cutting a connection before or after a request is applied, or by not answering.
 //
 // It starts no goroutine but those of net/http's test server, which Close ends.
 package onenode
@@ -31,16 +32,27 @@ type Cluster struct {
 	failing  []dems.Code     // what the next operations are answered with
 	applied  int             // mutating commands that reached the state machine, replays included
 	waiting  []chan struct{} // closed when the next one has been applied
+	faults   map[dems.NodeID]dems.Fault
 }
 
 // NewCluster returns a cluster with the default cities and the nodes n1, n2 and n3 registered.
 func NewCluster() (*Cluster, error) {
-	c := &Cluster{machine: fsm.New(dems.DefaultCities()), leader: "n1", records: make(map[dems.City][][]byte)}
+	c := &Cluster{
+		machine: fsm.New(dems.DefaultCities()), leader: "n1", records: make(map[dems.City][][]byte),
+		faults: make(map[dems.NodeID]dems.Fault),
+	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for number := range 3 {
+	members := []dems.Member{
+		{ID: "n1", Incarnation: 1, Suffrage: dems.Voter}, {ID: "n2", Incarnation: 1, Suffrage: dems.Voter},
+		{ID: down, Incarnation: 2, Suffrage: dems.Voter},
+	}
+	if err := c.configure(members); err != nil {
+		return nil, err
+	}
+	for number, member := range members {
 		registration := dems.Registration{
-			ID: fmt.Sprintf("n%d", number+1), Address: fmt.Sprintf("127.0.0.1:%d", 7001+number), Version: "v1", Time: when,
-			Incarnation: 1, Cities: dems.DefaultCities().String(),
+			ID: string(member.ID), Address: fmt.Sprintf("127.0.0.1:%d", 7001+number), Version: "v1", Time: when,
+			Incarnation: member.Incarnation, Cities: dems.DefaultCities().String(),
 		}
 		if _, err := c.apply(dems.Entry{Kind: dems.RegisterNodeEntry, Registration: registration}); err != nil {
 			return nil, err
@@ -62,13 +74,18 @@ func (c *Cluster) register(id, address string, when time.Time) error {
 func (c *Cluster) apply(entry dems.Entry) (fsm.Applied, error) {
 	applied, err := c.machine.Apply(c.machine.Index()+1, dems.AppendEntry(nil, &entry))
 	if err == nil && applied.Refused != "" {
-		err = fmt.Errorf("registration refused: %s", applied.Refused)
+		err = &refusedError{applied.Refused}
 	}
 	for _, record := range applied.Records {
 		c.records[record.City] = append(c.records[record.City], record.Line)
 	}
 	return applied, err
 }
+
+// refusedError is why the state machine refused an entry that is no batch.
+type refusedError struct{ reason string }
+
+func (e *refusedError) Error() string { return "entry refused: " + e.reason }
 
 // Fail has the next operations fail with these codes, one after the other, without being applied; dems.OK lets one through.
 func (c *Cluster) Fail(codes ...dems.Code) {
@@ -165,20 +182,6 @@ func (c *Cluster) Registry(context.Context) (dems.Registry, error) {
 	return c.machine.Registry(), nil
 }
 
-// Status implements frontend.Cluster: n3 is down.
-func (c *Cluster) Status(context.Context) frontend.ClusterStatus {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	status := frontend.ClusterStatus{Leader: c.leader, Term: 7}
-	for _, id := range []dems.NodeID{"n1", "n2"} {
-		status.Nodes = append(status.Nodes, frontend.NodeView{
-			ID: id, Incarnation: 1, State: "healthy", Suffrage: dems.Voter, Applied: c.machine.Index(), Digest: c.machine.Digest(),
-		})
-	}
-	status.Nodes = append(status.Nodes, frontend.NodeView{ID: "n3", Incarnation: 2, State: "down", Suffrage: dems.Voter, Strikes: 1})
-	return status
-}
-
 // Transfer implements frontend.Cluster: "" hands over to n2.
 func (c *Cluster) Transfer(_ context.Context, to dems.NodeID) error {
 	c.mu.Lock()
@@ -214,19 +217,3 @@ func (c *Cluster) CityLog(_ context.Context, city dems.City, first uint64) (dems
 
 // Checks implements frontend.Cluster.
 func (c *Cluster) Checks(context.Context) []frontend.Check { return nil }
-
-// Incidents implements frontend.Cluster.
-func (c *Cluster) Incidents(_ context.Context, from uint64) ([]dems.Incident, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.machine.Incidents(from), nil
-}
-
-// Replace implements frontend.Cluster.
-func (c *Cluster) Replace(context.Context, dems.NodeID) error { return nil }
-
-// Inject implements frontend.Cluster.
-func (c *Cluster) Inject(context.Context, dems.NodeID, dems.Fault) error { return nil }
-
-// EndFaults implements frontend.Cluster.
-func (c *Cluster) EndFaults(context.Context) error { return nil }

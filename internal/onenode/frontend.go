@@ -45,7 +45,7 @@ type FrontEnd struct {
 // Start starts a front end of a cluster on a port of this machine, and registers it. Close ends it.
 func Start(cluster *Cluster, id string) (*FrontEnd, error) {
 	f := &FrontEnd{}
-	handler := frontend.NewHandler(cluster, frontend.RESTConfig{})
+	handler := frontend.NewHandler(cluster, frontend.RESTConfig{EnableFaults: true})
 	f.server = httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		f.serve(writer, request, handler)
 	}))
