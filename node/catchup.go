@@ -38,6 +38,9 @@ func (n *Node) catchUp(ctx context.Context) {
 	defer cancel()
 	var group sync.WaitGroup
 	group.Go(func() {
+		if joining := n.fresh.Load() && n.folder.Marker.Incarnation > 1; joining {
+			return // what it has to know is not in its own log
+		}
 		if n.state.applied.wait(ctx, n.goal) == nil {
 			n.becomeReady()
 			cancel()

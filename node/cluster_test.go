@@ -384,7 +384,7 @@ func TestRegistry(t *testing.T) {
 		return nil
 	})
 	families, err := registry.Gather()
-	if err != nil || len(families) != 10 {
+	if err != nil || len(families) != 11 {
 		t.Fatalf("%d metrics, %v", len(families), err)
 	}
 	c.StopNode("n1")

@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 
+	"dems"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -11,8 +13,9 @@ type metrics struct {
 	registerer prometheus.Registerer
 	collectors []prometheus.Collector
 
-	apply prometheus.Histogram
-	store prometheus.Histogram
+	apply     prometheus.Histogram
+	store     prometheus.Histogram
+	incidents *prometheus.CounterVec
 }
 
 // latencies are buckets from 10 µs to 2.6 s.
@@ -28,7 +31,13 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "dems_node_store_seconds", Help: "Time to write log entries durably, once per write.", Buckets: latencies,
 		}),
 	}
-	m.collectors = []prometheus.Collector{m.apply, m.store}
+	m.incidents = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dems_node_incidents_total", Help: "Incidents that this node has applied since it started.",
+	}, []string{"kind"})
+	for _, kind := range dems.IncidentKinds() {
+		m.incidents.WithLabelValues(kind.String())
+	}
+	m.collectors = []prometheus.Collector{m.apply, m.store, m.incidents}
 	return m
 }
 

@@ -35,6 +35,7 @@ type Node struct {
 	raft      atomic.Pointer[raft.Raft] // nil until the node takes part
 	transport *raft.NetworkTransport    // set before raft
 	announcer *announcer
+	manager   *manager
 	goal      uint64 // the last entry of the log at the start that the state machine sees
 	fresh     atomic.Bool
 
@@ -57,6 +58,20 @@ type Node struct {
 
 var _ transport.Handler = (*Node)(nil)
 
+// storageConfig says which folder is the node's.
+func (c *Config) storageConfig() storage.Config {
+	return storage.Config{Dir: c.DataDir, ID: c.ID, Cities: c.Cities, Logger: c.Logger}
+}
+
+// Empty makes the data folder of a node that was removed the folder of its next incarnation, which Open opens. The node
+// must have ended. What is interrupted, the next Open finishes.
+func Empty(ctx context.Context, config Config, replaced *Replaced) error {
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return storage.Empty(ctx, config.storageConfig(), replaced.Removal, config.Failpoint)
+}
+
 // Open checks and opens a node's data folder. Errors say what is wrong with the folder and what to do. The node does
 // nothing until Run; if Run is not called, Close lets go of the folder.
 func Open(ctx context.Context, config Config) (*Node, error) {
@@ -75,6 +90,7 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 		stopped: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 		proposals: make(chan struct{}, config.MaxProposals), queries: make(chan struct{}, config.MaxQueries),
 		peers: make(map[dems.NodeID]*transport.Replica), announcer: newAnnouncer(config.peers()),
+		manager: newManager(),
 	}
 	n.work, n.stop = context.WithCancel(context.Background())
 	var err error
@@ -108,14 +124,17 @@ func (n *Node) openState() error {
 	n.goal = n.folder.Extent.LastCommand
 	n.state = &stateMachine{
 		id: n.config.ID, incarnation: marker.Incarnation, cities: n.config.Cities, log: n.folder.Log, snapshots: n.folder.Snapshots,
-		ring: newRing(), history: newHistory(historyStates), metrics: n.metrics, fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
+		ring: newRing(), history: newHistory(historyStates), told: n.manager.told, metrics: n.metrics,
+		fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
 	}
+	n.state.faults = newFaults(n.config.EnableFaults, n.corrupt)
 	if meta := n.folder.Newest; meta != nil {
 		machine, err := n.restore(meta)
 		if err != nil {
 			return fmt.Errorf("snapshot %s in %s cannot be restored: %w: replace this node", meta.ID, n.config.DataDir, err)
 		}
 		n.state.machine = machine
+		n.state.history.restored(machine.Index(), machine.Digest())
 		n.state.applied.advance(machine.Index())
 		n.state.setConfiguration(meta.ConfigurationIndex, meta.Configuration.Servers)
 	}
@@ -171,6 +190,14 @@ func (n *Node) fail(err error) {
 		n.logger.Error("the node stops", "error", err)
 		n.stop()
 	})
+}
+
+// whyFailed returns what fail was called with, nil if it was not.
+func (n *Node) whyFailed() error {
+	if n.hasFailed() {
+		return n.failure
+	}
+	return nil
 }
 
 // hasFailed tells whether fail was called.

@@ -113,7 +113,7 @@ func (r *ring) size() int {
 	return r.bytes
 }
 
-// subscribe adds a reader, who gets the recent votes of a session first.
+// subscribe adds a reader, who gets the recent votes of a session first, of session 0 all that are held.
 func (r *ring) subscribe(session uint64) (*subscriber, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *ring) subscribe(session uint64) (*subscriber, bool) {
 	}
 	s := &subscriber{wake: make(chan struct{}, 1)}
 	for at := r.first; at < r.next; at++ {
-		if vote := r.ballots[at%ringBallots].vote; vote.Session == session {
+		if vote := r.ballots[at%ringBallots].vote; session == 0 || vote.Session == session {
 			s.pending = append(s.pending, vote)
 		}
 	}
@@ -145,7 +145,7 @@ func (r *ring) take(s *subscriber) (votes []dems.Vote, cut bool) {
 	return votes, s.cut
 }
 
-// stream sends a session's recent votes and then all votes until ctx ends, the node stops, or send fails.
+// stream sends a session's recent votes, for session 0 all recent votes, and then all votes until ctx ends, the node stops, or send fails.
 func (r *ring) stream(ctx context.Context, stopped <-chan struct{}, session uint64, send func([]dems.Vote) error) error {
 	s, ok := r.subscribe(session)
 	if !ok {

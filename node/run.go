@@ -46,7 +46,7 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-n.work.Done():
 		}
 	})
-	n.config.Endpoint.Serve(n)
+	n.config.Endpoint.Serve(n.handler())
 	if err := n.join(n.work); err != nil && n.work.Err() == nil {
 		n.fail(err)
 	}
@@ -55,7 +55,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	<-n.work.Done()
 
-	if n.hasFailed() && errors.Is(n.failure, ErrKilled) {
+	if _, replaced := errors.AsType[*Replaced](n.whyFailed()); replaced || errors.Is(n.whyFailed(), ErrKilled) {
 		endLogs(citylog.ErrAbandoned)
 	}
 	n.handOver()
@@ -78,10 +78,18 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// join makes the node a member: a node without a past first makes sure that it has none, then Raft starts.
+// join makes the node a member: a node without a past first makes sure that it has none, then Raft starts. The next
+// incarnation of one that was removed waits for the leader to add it.
 func (n *Node) join(ctx context.Context) error {
-	if n.fresh.Load() {
-		if err := n.bootstrap(ctx); err != nil {
+	if n.fresh.Load() && n.folder.Marker.Incarnation == 1 {
+		err := n.bootstrap(ctx)
+		if errors.Is(err, errLostData) {
+			if proof, problem := n.proveRemoval(ctx); problem == nil { // an operator had it replaced
+				n.endAsReplaced(proof)
+				return nil
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -93,6 +101,15 @@ func (n *Node) startBackground(r *raft.Raft, group *sync.WaitGroup) {
 	for _, peer := range n.config.peers() {
 		group.Go(func() { n.announceTo(n.work, r, peer) })
 	}
+	for _, peer := range n.config.peers() {
+		group.Go(func() { n.watchVotes(n.work, n.peers[peer]) })
+	}
+	group.Go(func() { n.watchVotes(n.work, ownVotes{n, n}) })
+	group.Go(func() { n.judge(n.work) })
+	group.Go(func() { n.replace(n.work, r) })
+	group.Go(func() { n.learn(n.work) })
+	group.Go(func() { n.recordIncidents(n.work) })
+	group.Go(func() { n.watchHealth(n.work, r) })
 	group.Go(func() { n.watchLeader(n.work, r) })
 	group.Go(func() { n.catchUp(n.work) })
 	group.Go(func() {

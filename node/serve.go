@@ -39,7 +39,8 @@ func (n *Node) waitApplied(ctx context.Context, index uint64) error {
 }
 
 // Query implements transport.Handler. Every answer holds at one index, which is at least batch.MinIndex. A node that has
-// not caught up with what it knew before its start does not answer: its state may be older than one it has voted with.
+// not caught up with what it knew before its start does not answer: its state may be older than one it has voted with. Nor
+// does one that is no voter: a front end that has missed a change of the configuration may still count it.
 func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error) {
 	if err := checkQueries(batch.Queries); err != nil {
 		return dems.QueryReply{}, replicaError(dems.BadRequest, err)
@@ -50,6 +51,9 @@ func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryRepl
 	if !n.isReady() {
 		return dems.QueryReply{}, replicaError(dems.NotReady, errCatchingUp)
 	}
+	if !n.state.isVoter() {
+		return dems.QueryReply{}, replicaError(dems.NotReady, errNoVoter)
+	}
 	select {
 	case n.queries <- struct{}{}:
 		defer func() { <-n.queries }()
@@ -59,7 +63,7 @@ func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryRepl
 	if err := n.waitApplied(ctx, batch.MinIndex); err != nil {
 		return dems.QueryReply{}, err
 	}
-	reply := dems.QueryReply{Node: n.config.ID, Answers: make([]dems.Answer, len(batch.Queries))}
+	reply := dems.QueryReply{Node: n.config.ID, Incarnation: n.folder.Marker.Incarnation, Answers: make([]dems.Answer, len(batch.Queries))}
 	n.state.view(func(machine *fsm.Machine) {
 		reply.Applied = machine.Index()
 		for i := range batch.Queries {
@@ -78,7 +82,7 @@ func checkQueries(queries []dems.Query) error {
 	}
 	for i := range queries {
 		switch q := &queries[i]; {
-		case q.Kind != dems.OperationQuery && q.Kind != dems.RegistryQuery:
+		case q.Kind != dems.OperationQuery && q.Kind != dems.RegistryQuery && q.Kind != dems.IncidentsQuery:
 			return fmt.Errorf("query %d is of an unknown kind", i)
 		case q.Kind == dems.OperationQuery && q.Command.Op.Mutates():
 			return fmt.Errorf("query %d is no read but %s", i, q.Command.Op)
@@ -154,21 +158,18 @@ func (n *Node) Status(context.Context) (dems.NodeStatus, error) {
 	}
 	status := dems.NodeStatus{
 		ID: n.config.ID, Incarnation: n.folder.Marker.Incarnation, Address: n.config.Address, Version: n.config.Version,
-		Fresh: n.fresh.Load(), Ready: n.isReady(), Leader: n.leader(),
+		Fresh: n.fresh.Load() && n.state.applied.get() == 0, Ready: n.isReady(), Leader: n.leader(),
 	}
 	if r := n.raft.Load(); r != nil {
 		status.Term = r.CurrentTerm()
 	}
-	n.state.view(func(machine *fsm.Machine) { status.Applied, status.Digest = machine.Index(), machine.Digest() })
+	n.state.view(func(machine *fsm.Machine) {
+		status.Applied, status.Digest, status.Standings = machine.Index(), machine.Digest(), machine.Standings()
+	})
 	known := n.state.getConfiguration()
-	status.Configuration = known.index
-	for _, server := range known.servers {
-		member := dems.Member{ID: dems.NodeID(server.Address), Suffrage: dems.Nonvoter}
-		member.Address = n.config.Peers[member.ID]
-		if server.Suffrage == raft.Voter {
-			member.Suffrage = dems.Voter
-		}
-		status.Members = append(status.Members, member)
+	status.Configuration, status.Members = known.index, members(known.servers)
+	for i := range status.Members {
+		status.Members[i].Address = n.config.Peers[status.Members[i].ID]
 	}
 	return status, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,11 +28,13 @@ type stateMachine struct {
 	snapshots   *storage.Snapshots
 	applied     appliedIndex
 	ring        *ring
-	history     *history
 	metrics     *metrics
 	fail        func(error)
 	failed      <-chan struct{} // closed after fail: nothing is applied any more
 	ready       <-chan struct{} // closed when what was in the log at the start is applied or gone
+	history     *history
+	faults      *faults
+	told        func() // is called after entries that may concern the cluster's members
 
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
@@ -79,22 +82,20 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 	ballots := make([]ballot, 0, len(entries))
 	var records []fsm.Record
 	for i, entry := range entries {
-		switch {
-		case s.hasFailed():
+		if s.hasFailed() {
 			responses[i] = errFailed
-		case entry.Type == raft.LogConfiguration:
-			s.setConfiguration(entry.Index, raft.DecodeConfiguration(entry.Data).Servers)
-		default:
-			applied, err := s.applyOne(entry)
-			if err != nil {
-				responses[i] = errFailed
-				continue
-			}
-			b := s.ballot(entry, &applied)
-			responses[i] = &response{ballot: b, term: entry.Term, refused: applied.Refused}
-			ballots = append(ballots, b)
-			records = append(records, applied.Records...)
+			continue
 		}
+		applied, err := s.applyOne(entry)
+		if err != nil {
+			responses[i] = errFailed
+			continue
+		}
+		b := s.ballot(entry, &applied)
+		responses[i] = &response{ballot: b, term: entry.Term, refused: applied.Refused}
+		ballots = append(ballots, b)
+		records = append(records, applied.Records...)
+		s.tell(entry, &applied)
 	}
 	if len(ballots) > 0 && !s.hasFailed() {
 		s.ring.publish(ballots)
@@ -104,13 +105,31 @@ func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
 	return responses
 }
 
+// tell tells the replica manager of what concerns the cluster's members.
+func (s *stateMachine) tell(entry *raft.Log, applied *fsm.Applied) {
+	for i := range applied.Incidents {
+		s.metrics.incidents.WithLabelValues(applied.Incidents[i].Kind.String()).Inc()
+	}
+	if entry.Type == raft.LogConfiguration || applied.Kind != dems.BatchEntry {
+		s.told()
+	}
+}
+
 // applyOne applies an entry. The state is undefined after an error, so the node has failed before the lock is released:
 // who reads and then looks whether the node has failed gives no answer from that state.
 func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
 	start := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	applied, err := s.machine.Apply(entry.Index, entry.Data)
+	var applied fsm.Applied
+	var err error
+	if entry.Type == raft.LogConfiguration {
+		servers := raft.DecodeConfiguration(entry.Data).Servers
+		applied, err = s.machine.ApplyConfiguration(entry.Index, members(servers))
+		s.setConfiguration(entry.Index, servers)
+	} else {
+		applied, err = s.machine.Apply(entry.Index, entry.Data)
+	}
 	s.metrics.apply.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.fail(fmt.Errorf("apply log entry: %w: this node is damaged, or runs another version than its peers", err))
@@ -118,12 +137,17 @@ func (s *stateMachine) applyOne(entry *raft.Log) (fsm.Applied, error) {
 	return applied, err
 }
 
-// ballot makes this node's vote for an entry. A front end's registration is voted on as batch 0 of its session.
+// ballot makes this node's vote for an entry. A front end's registration is voted on as batch 0 of its session, everything
+// else but batches as batch 0 of session 0.
 func (s *stateMachine) ballot(entry *raft.Log, applied *fsm.Applied) ballot {
 	b := ballot{results: applied.Results, vote: dems.Vote{
 		Node: s.id, Incarnation: s.incarnation, Index: entry.Index, Session: applied.Session, Batch: applied.Batch,
 		Results: applied.ResultDigest, State: applied.StateDigest,
 	}}
+	s.history.add(entry.Index, applied.StateDigest)
+	if applied.Kind == dems.BatchEntry {
+		s.faults.spoil(applied.Commands, &b)
+	}
 	if applied.Kind == dems.RegisterFrontEndEntry {
 		if decoded, err := dems.DecodeEntry(entry.Data); err == nil {
 			b.vote.Session = decoded.Registration.Session
@@ -172,8 +196,10 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	s.machine = machine
 	s.mu.Unlock()
 	s.setConfiguration(received.Meta.ConfigurationIndex, received.Meta.Configuration.Servers)
+	s.history.restored(machine.Index(), machine.Digest())
 	s.applied.advance(machine.Index())
 	s.logs.Restored(machine)
+	s.told()
 	return nil
 }
 
@@ -181,6 +207,21 @@ func (s *stateMachine) setConfiguration(index uint64, servers []raft.Server) {
 	s.configurationMu.Lock()
 	defer s.configurationMu.Unlock()
 	s.configuration = configuration{index, servers}
+}
+
+// isVoter tells whether this incarnation has a vote in the newest configuration that this node knows.
+func (s *stateMachine) isVoter() bool {
+	own := serverID(s.id, s.incarnation)
+	return slices.ContainsFunc(s.getConfiguration().servers, func(server raft.Server) bool {
+		return server.ID == own && server.Suffrage == raft.Voter
+	})
+}
+
+// appliedConfiguration returns the index of the newest applied configuration.
+func (s *stateMachine) appliedConfiguration() uint64 {
+	s.configurationMu.Lock()
+	defer s.configurationMu.Unlock()
+	return s.configuration.index
 }
 
 // remember notes a configuration that is in the log but not applied.

@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.stateMachine = &stateMachine{
 		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
-		history: newHistory(historyStates), metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
+		history: newHistory(historyStates), faults: newFaults(false, nil), told: func() {}, metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
 	}
 	f.logs, err = citylog.Open(citylog.Config{
 		Dir: filepath.Join(dir, "logs"), Cities: dems.DefaultCities(), State: f.stateMachine, Logger: quiet,
@@ -77,7 +77,7 @@ func entry(index, number uint64) *raft.Log {
 	return &raft.Log{Index: index, Term: 3, Type: raft.LogCommand, Data: dems.AppendEntry(nil, &e)}
 }
 
-func members(index uint64, ids ...string) *raft.Log {
+func configurationOf(index uint64, ids ...string) *raft.Log {
 	var servers raft.Configuration
 	for _, id := range ids {
 		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
@@ -98,7 +98,7 @@ func (f *fixture) take(t *testing.T, index uint64, change func([]byte) []byte) i
 		t.Fatal(err)
 	}
 	_, transport := raft.NewInmemTransport("n1")
-	servers := raft.DecodeConfiguration(members(1, "n1.1", "n2.1").Data)
+	servers := raft.DecodeConfiguration(configurationOf(1, "n1.1", "n2.1").Data)
 	sink, err := f.snapshots.Create(1, index, 3, servers, 4, transport)
 	if err != nil {
 		t.Fatal(err)
@@ -132,9 +132,9 @@ func same(data []byte) []byte { return data }
 
 func TestEntriesAreAppliedAndVotedOn(t *testing.T) {
 	f := newFixture(t)
-	responses := f.ApplyBatch([]*raft.Log{members(1, "n1.1", "n2.1"), entry(2, 0), entry(5, 1), entry(6, 1)})
-	if responses[0] != nil {
-		t.Errorf("a configuration gave %v", responses[0])
+	responses := f.ApplyBatch([]*raft.Log{configurationOf(1, "n1.1", "n2.1"), entry(2, 0), entry(5, 1), entry(6, 1)})
+	if vote := responses[0].(*response).ballot.vote; vote.Index != 1 || vote.Session != 0 || vote.State == (dems.Digest{}) {
+		t.Errorf("a configuration gave %+v", vote)
 	}
 	registered, first, again := responses[1].(*response), responses[2].(*response), responses[3].(*response)
 	if vote := registered.ballot.vote; vote.Session != 7 || vote.Batch != 0 || vote.Index != 2 || registered.refused != "" {
@@ -253,7 +253,7 @@ func TestConfigurationDuringReplay(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	f.remember(50, []raft.Server{{ID: "n1.1"}, {ID: "n2.2"}, {ID: "n3.1"}})
-	f.ApplyBatch([]*raft.Log{members(1, "n1.1", "n2.1")}) // long ago
+	f.ApplyBatch([]*raft.Log{configurationOf(1, "n1.1", "n2.1")}) // long ago
 	if got := f.getConfiguration(); got.index != 50 || len(got.servers) != 3 {
 		t.Fatalf("while replaying: %+v", got)
 	}
@@ -261,7 +261,7 @@ func TestConfigurationDuringReplay(t *testing.T) {
 	if got := f.getConfiguration(); got.index != 1 {
 		t.Fatalf("when ready: %+v", got)
 	}
-	f.ApplyBatch([]*raft.Log{members(60, "n1.1")})
+	f.ApplyBatch([]*raft.Log{configurationOf(60, "n1.1")})
 	if got := f.getConfiguration(); got.index != 60 {
 		t.Fatalf("%+v", got)
 	}

@@ -183,11 +183,28 @@ func runNode(ctx context.Context, flags nodeFlags, logger *slog.Logger) (err err
 	}
 	defer removePID()
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return n.Run(groupCtx) })
+	group.Go(func() error { return runLives(groupCtx, n, config) })
 	if flags.metricsListen != "" {
 		group.Go(func() error { return serveMetrics(groupCtx, flags.metricsListen, registry) })
 	}
 	return group.Wait()
+}
+
+// runLives runs a node. When the cluster has removed it, it is emptied and goes on as its next incarnation.
+func runLives(ctx context.Context, n *node.Node, config node.Config) error {
+	for {
+		err := n.Run(ctx)
+		replaced, ok := errors.AsType[*node.Replaced](err)
+		if !ok {
+			return err
+		}
+		if err := node.Empty(ctx, config, replaced); err != nil {
+			return err
+		}
+		if n, err = node.Open(ctx, config); err != nil {
+			return err
+		}
+	}
 }
 
 func newRegistry() *prometheus.Registry {

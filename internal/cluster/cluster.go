@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,27 +43,35 @@ type Cluster struct {
 	dir     string
 	Network *faultnet.Network // nil with UDP
 	peers   map[dems.NodeID]string
-	members map[dems.NodeID]*Member
+	members map[dems.NodeID]*life
 	front   *transport.Endpoint
 	clients map[dems.NodeID]*transport.Replica
 }
 
-// Member is one node that runs or has run.
+// Member is one node that runs or has run, in the life that it was in when it was asked for: a node that is replaced gets
+// another Node.
 type Member struct {
 	*node.Node
+	*life
+}
+
+// life is everything between the start and the end of a node, replacements among it.
+type life struct {
+	current  atomic.Pointer[node.Node]
+	killed   atomic.Bool
 	endpoint *transport.Endpoint
 	stop     context.CancelFunc
-	done     chan struct{} // closed when Run has returned
+	done     chan struct{} // closed when Run has returned for good
 	err      error         // of Run
 }
 
 // Done is closed when the node's Run has returned; Err then tells what.
-func (m *Member) Done() <-chan struct{} { return m.done }
+func (l *life) Done() <-chan struct{} { return l.done }
 
 // Err returns what Run returned. It waits for it.
-func (m *Member) Err() error {
-	<-m.done
-	return m.err
+func (l *life) Err() error {
+	<-l.done
+	return l.err
 }
 
 // authority is the folder with the certificates, made once per process: nodes n1 to n5 and the front end fe1.
@@ -97,7 +106,7 @@ func New(t testing.TB, config Config) *Cluster {
 	}
 	c := &Cluster{
 		t: t, config: config, dir: t.TempDir(), peers: make(map[dems.NodeID]string),
-		members: make(map[dems.NodeID]*Member), clients: make(map[dems.NodeID]*transport.Replica),
+		members: make(map[dems.NodeID]*life), clients: make(map[dems.NodeID]*transport.Replica),
 	}
 	if !config.UDP {
 		c.Network = faultnet.New(1)
@@ -236,17 +245,54 @@ func (c *Cluster) TryStartNode(id dems.NodeID) (*Member, error) {
 		return nil, errors.Join(err, config.Endpoint.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	member := &Member{Node: n, endpoint: config.Endpoint, stop: cancel, done: make(chan struct{})}
+	l := &life{endpoint: config.Endpoint, stop: cancel, done: make(chan struct{})}
+	l.current.Store(n)
 	go func() {
-		member.err = n.Run(ctx)
-		close(member.done)
+		l.err = l.run(ctx, config)
+		close(l.done)
 	}()
-	c.members[id] = member
-	return member, nil
+	c.members[id] = l
+	return &Member{n, l}, nil
+}
+
+// run runs a node. One that is replaced is emptied and opened again, as demsd does it.
+func (l *life) run(ctx context.Context, config node.Config) error {
+	for {
+		err := l.current.Load().Run(ctx)
+		replaced, ok := errors.AsType[*node.Replaced](err)
+		if !ok || l.killed.Load() {
+			return err
+		}
+		if err := node.Empty(ctx, config, replaced); err != nil {
+			return err
+		}
+		n, err := node.Open(ctx, config)
+		if err != nil {
+			return err
+		}
+		l.current.Store(n)
+		if l.killed.Load() {
+			n.Kill()
+		}
+	}
+}
+
+// Kill ends the node as a crash would.
+func (m *Member) Kill() { m.kill() }
+
+func (l *life) kill() {
+	l.killed.Store(true)
+	l.current.Load().Kill()
 }
 
 // Node returns a node that was started.
-func (c *Cluster) Node(id dems.NodeID) *Member { return c.members[id] }
+func (c *Cluster) Node(id dems.NodeID) *Member {
+	l := c.members[id]
+	if l == nil {
+		return nil
+	}
+	return &Member{l.current.Load(), l}
+}
 
 // StopNode stops a node in order.
 func (c *Cluster) StopNode(id dems.NodeID) {
@@ -259,7 +305,7 @@ func (c *Cluster) StopNode(id dems.NodeID) {
 // KillNode ends a node as SIGKILL would.
 func (c *Cluster) KillNode(id dems.NodeID) {
 	c.t.Helper()
-	c.members[id].Kill()
+	c.members[id].kill()
 	if err := c.end(id); !errors.Is(err, node.ErrKilled) {
 		c.t.Errorf("kill %s: %v", id, err)
 	}

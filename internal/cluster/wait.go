@@ -37,7 +37,7 @@ func (c *Cluster) Eventually(what string, check func(ctx context.Context) error)
 // Status returns what a running node says of itself.
 func (c *Cluster) Status(id dems.NodeID) dems.NodeStatus {
 	c.t.Helper()
-	status, err := c.members[id].Status(c.t.Context())
+	status, err := c.Node(id).Status(c.t.Context())
 	if err != nil {
 		c.t.Fatalf("status of %s: %v", id, err)
 	}
@@ -165,8 +165,8 @@ func (c *Cluster) equalLogs(ctx context.Context) error {
 	for _, named := range dems.DefaultCities() {
 		var first []byte
 		var from dems.NodeID
-		for id, member := range c.members {
-			records, err := CityLog(ctx, member, named.City)
+		for id := range c.members {
+			records, err := CityLog(ctx, c.Node(id), named.City)
 			if err != nil {
 				return fmt.Errorf("%s: %w", id, err)
 			}

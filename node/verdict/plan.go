@@ -1,0 +1,138 @@
+package verdict
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"dems"
+)
+
+// Action says what the leader's replica manager does next.
+type Action uint8
+
+// The actions, in the order of a replacement.
+const (
+	Wait        Action = iota // nothing can be done now; Step.Reason tells why, "" if nothing is to be done
+	HandOver                  // the convicted node is the leader itself
+	Remove                    // take the convicted incarnation out of the configuration
+	AddNonvoter               // let the emptied node's new incarnation catch up
+	Compare                   // compare its state with the majority's and, if they are equal, make it a voter
+)
+
+var actionNames = [...]string{"wait", "hand over", "remove", "add nonvoter", "compare"}
+
+// String returns the action's name.
+func (a Action) String() string {
+	if int(a) >= len(actionNames) {
+		return "unknown"
+	}
+	return actionNames[a]
+}
+
+// Step is what is to be done next.
+type Step struct {
+	Action      Action
+	Node        dems.NodeID
+	Incarnation uint64
+	Reason      string // Wait only
+}
+
+// View is what a plan is made from: Standings and Members are of one applied state; Statuses are what the members that
+// answered lately said of themselves, without the leader itself.
+type View struct {
+	Self      dems.NodeID // the leader
+	Standings []dems.Standing
+	Members   []dems.Member
+	Statuses  map[dems.NodeID]dems.NodeStatus
+}
+
+// Plan returns the next step. There is one replacement at a time: what was begun is finished before another is begun, and
+// none is begun while the rest of the cluster could not do without the node.
+func Plan(v *View) Step {
+	if begun := v.first(func(s dems.Standing) bool {
+		return s.Condition == dems.Expelled || s.Condition == dems.Rejoining
+	}); begun != nil {
+		return v.goOn(begun)
+	}
+	convicted := v.first(func(s dems.Standing) bool { return s.Condition == dems.Convicted })
+	if convicted == nil {
+		return Step{}
+	}
+	step := Step{Node: convicted.Node, Incarnation: convicted.Incarnation}
+	if convicted.Node == v.Self {
+		step.Action = HandOver
+		return step
+	}
+	if reason := v.CannotSpare(convicted.Node); reason != "" {
+		step.Reason = reason
+		return step
+	}
+	step.Action = Remove
+	return step
+}
+
+// first returns the standing of a kind that came about first.
+func (v *View) first(selects func(dems.Standing) bool) *dems.Standing {
+	selected := slices.DeleteFunc(slices.Clone(v.Standings), func(s dems.Standing) bool { return !selects(s) })
+	if len(selected) == 0 {
+		return nil
+	}
+	slices.SortFunc(selected, func(a, b dems.Standing) int {
+		return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Node, b.Node))
+	})
+	return &selected[0]
+}
+
+// goOn returns the next step of a replacement that was begun.
+func (v *View) goOn(s *dems.Standing) Step {
+	step := Step{Node: s.Node, Incarnation: s.Incarnation}
+	status, answers := v.Statuses[s.Node]
+	switch {
+	case s.Condition == dems.Rejoining:
+		step.Action = Compare
+	case !answers:
+		step.Reason = fmt.Sprintf("%s does not answer", s.Node)
+	case status.Incarnation != s.Incarnation || !status.Fresh:
+		step.Reason = fmt.Sprintf("%s is not emptied yet", s.Node)
+	default:
+		step.Action = AddNonvoter
+	}
+	return step
+}
+
+// CannotSpare returns why a node cannot be taken out now, "" if it can: as many of the other voters have to be healthy as
+// decide today. With three nodes that is both others; with five, three of four. What does not vote can always go.
+func (v *View) CannotSpare(id dems.NodeID) string {
+	voters, healthy := 0, 0
+	votes := false
+	for _, member := range v.Members {
+		if member.Suffrage != dems.Voter {
+			continue
+		}
+		voters++
+		if member.ID == id {
+			votes = true
+		} else if v.isHealthy(member) {
+			healthy++
+		}
+	}
+	if needed := voters/2 + 1; votes && healthy < needed {
+		return fmt.Sprintf("%d of the other %d voters are healthy, %d are needed", healthy, voters-1, needed)
+	}
+	return ""
+}
+
+// isHealthy tells whether a member answers, has caught up with what it knew, and has nothing against it.
+func (v *View) isHealthy(member dems.Member) bool {
+	if slices.ContainsFunc(v.Standings, func(s dems.Standing) bool {
+		return s.Node == member.ID && s.Condition != dems.Correct
+	}) {
+		return false
+	}
+	if member.ID == v.Self {
+		return true
+	}
+	status, answers := v.Statuses[member.ID]
+	return answers && status.Ready && status.Incarnation == member.Incarnation
+}
