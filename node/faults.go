@@ -239,8 +239,3 @@ func linger(ctx context.Context, delay time.Duration, released <-chan struct{}) 
 		return ctx.Err()
 	}
 }
-
-// Inject implements transport.Handler.
-func (n *Node) Inject(context.Context, dems.Fault) error {
-	return replicaError(dems.BadRequest, errors.New("the node was not started for drills"))
-}

@@ -17,6 +17,11 @@ const enqueueTimeout = time.Second
 // Propose implements transport.Handler. It has the entry ordered and returns what this node got for it. The entry must
 // not be changed afterwards. If ctx ends first the outcome is unknown: the proposal goes on.
 func (n *Node) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+	return n.order(ctx, entry, func(*dems.Entry) error { return nil })
+}
+
+// order is Propose for an entry that is permitted.
+func (n *Node) order(ctx context.Context, entry []byte, permit func(*dems.Entry) error) (dems.BatchReply, error) {
 	r, err := n.running()
 	if err != nil {
 		return dems.BatchReply{}, replicaError(dems.NotApplied, err)
@@ -24,7 +29,11 @@ func (n *Node) Propose(ctx context.Context, entry []byte) (dems.BatchReply, erro
 	if r.State() != raft.Leader {
 		return dems.BatchReply{}, raftError(raft.ErrNotLeader, n.leader())
 	}
-	if _, err := dems.DecodeEntry(entry); err != nil { // what is in the log and cannot be decoded stops every node
+	decoded, err := dems.DecodeEntry(entry)
+	if err != nil { // what is in the log and cannot be decoded stops every node
+		return dems.BatchReply{}, replicaError(dems.BadRequest, err)
+	}
+	if err := permit(&decoded); err != nil {
 		return dems.BatchReply{}, replicaError(dems.BadRequest, err)
 	}
 	type outcome struct {
