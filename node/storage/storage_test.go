@@ -20,7 +20,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childFolder); dir != "" {
+		emptyAndWait(dir)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // failures notes what was reported to Config.Fail.
 type failures struct {
