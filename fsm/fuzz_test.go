@@ -63,6 +63,13 @@ func FuzzApply(f *testing.F) {
 	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterNodeEntry, Registration: registration}))
 	registration.Session = 1234
 	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: registration}))
+	verdict := dems.Verdict{Node: "n3", Incarnation: 1, By: "n4", ByIncarnation: 1, Index: 9, Time: testTime}
+	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.VerdictEntry, Verdict: verdict}))
+	replacement := dems.Replacement{Node: "n2", Incarnation: 4, By: "n1", Cause: "It does not come back.", Automatic: true, Time: testTime}
+	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.ReplacementEntry, Replacement: replacement}))
+	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.IncidentEntry, Incident: dems.Incident{
+		Kind: dems.AccusationIncident, Time: testTime, Node: "n3", Incarnation: 1, By: "fe1", Index: 9, Expected: "this", Answered: "that",
+	}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := smallMachine(t)
 		index := m.Index()

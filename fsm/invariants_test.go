@@ -61,7 +61,41 @@ var damages = map[string]func(m *Machine){
 		name := m.keys.oldest().name
 		m.keys.index.remove(m.keys.findSlot(&name))
 	},
-	"too many keys": func(m *Machine) { m.limits.keys = 1 },
+	"too many keys":        func(m *Machine) { m.limits.keys = 1 },
+	"members out of order": func(m *Machine) { slices.Reverse(m.cluster.members) },
+	"member without a standing": func(m *Machine) {
+		m.cluster.members = append(m.cluster.members, dems.Member{ID: "n9", Incarnation: 1, Suffrage: dems.Voter})
+	},
+	"member of incarnation 0":   func(m *Machine) { m.cluster.members[3].Incarnation = 0 },
+	"member with an address":    func(m *Machine) { m.cluster.members[3].Address = "127.0.0.1:7001" },
+	"standings out of order":    func(m *Machine) { slices.Reverse(m.cluster.standings) },
+	"standing of the future":    func(m *Machine) { m.cluster.standings[0].Since = m.index + 1 },
+	"standing since never":      func(m *Machine) { m.cluster.standings[0].Since = 0 },
+	"standing without a number": func(m *Machine) { m.cluster.standings[1].Incarnation = 0 },
+	"unknown condition":         func(m *Machine) { m.cluster.standings[1].Condition = dems.Quarantined + 1 },
+	"correct and elsewhere":     func(m *Machine) { m.cluster.standings[3].Incarnation++ },
+	"convicted and no member":   func(m *Machine) { m.cluster.members = m.cluster.members[1:] },
+	"rejoining voter":           func(m *Machine) { m.cluster.members[1].Suffrage = dems.Voter },
+	"expelled from the first":   func(m *Machine) { s := &m.cluster.standings[3]; s.Condition = dems.Expelled },
+	"counted and correct":       func(m *Machine) { m.cluster.standings[2].automatic = true },
+	"removed in the future":     func(m *Machine) { m.cluster.standings[1].removals[2] = m.logTime() + 1 },
+	"removed out of order":      func(m *Machine) { r := &m.cluster.standings[1].removals; r[0] = r[2] },
+	"verdict of no voter":       func(m *Machine) { m.cluster.verdicts[0].by = "n2" },
+	"verdict on no voter":       func(m *Machine) { m.cluster.verdicts[0].incarnation++ },
+	"verdict on oneself":        func(m *Machine) { m.cluster.verdicts[0].by = "n3" },
+	"verdict of the future":     func(m *Machine) { m.cluster.verdicts[0].time = m.logTime() + 1 },
+	"verdict on a convicted":    func(m *Machine) { v := &m.cluster.verdicts[0]; v.node, v.by = "n1", "n3" },
+	"verdicts out of order":     func(m *Machine) { slices.Reverse(m.cluster.verdicts) },
+	"incident of the future": func(m *Machine) {
+		m.cluster.incidents = slices.Clone(m.cluster.incidents)
+		m.cluster.incidents[len(m.cluster.incidents)-1].Sequence = m.index + 1
+	},
+	"incidents out of order": func(m *Machine) {
+		m.cluster.incidents = slices.Clone(m.cluster.incidents)
+		slices.Reverse(m.cluster.incidents)
+	},
+	"too many incidents": func(m *Machine) { m.limits.incidents = 1 },
+	"too many standings": func(m *Machine) { m.limits.registrations = 1 },
 }
 
 func TestCheckInvariantsFindsEveryDamage(t *testing.T) {
@@ -83,7 +117,8 @@ func TestCheckInvariantsFindsEveryDamage(t *testing.T) {
 func TestRestoreChecksInvariants(t *testing.T) {
 	derived := []string{ // not in a snapshot: restoring makes them right
 		"booking in the index alone", "another number in the index", "results not counted", "keys not counted",
-		"key sizes not counted", "key not indexed", "too many keys", "event in the wrong place",
+		"key sizes not counted", "key not indexed", "too many keys", "event in the wrong place", "member with an address",
+		"too many incidents", "too many standings",
 	}
 	for name, damage := range damages {
 		if slices.Contains(derived, name) {
@@ -109,6 +144,8 @@ func TestDigestSeesEveryDamage(t *testing.T) {
 	unseen := []string{ // not facts of the state, or the same facts in another order
 		"results not counted", "keys not counted", "key sizes not counted", "key not indexed", "too many keys",
 		"sessions out of order", "event in the wrong place",
+		"members out of order", "standings out of order", "verdicts out of order", "incidents out of order", "member with an address",
+		"too many incidents", "too many standings",
 		"four foreign bookings in a month", // made by commands that keep the digest
 	}
 	seen := map[string]func(*Machine){
@@ -125,7 +162,13 @@ func TestDigestSeesEveryDamage(t *testing.T) {
 			b.results = bytes.Clone(b.results)
 			b.results[1] ^= 1
 		},
-		"key": func(m *Machine) { m.keys.chunks[0][20] ^= 1 },
+		"key":              func(m *Machine) { m.keys.chunks[0][20] ^= 1 },
+		"time of cluster":  func(m *Machine) { m.cluster.time++ },
+		"suffrage":         func(m *Machine) { m.cluster.members[0].Suffrage = dems.Nonvoter },
+		"condition":        func(m *Machine) { m.cluster.standings[0].Condition = dems.Rejoining },
+		"removal":          func(m *Machine) { m.cluster.standings[1].removals[0] = 1 },
+		"time of verdict":  func(m *Machine) { m.cluster.verdicts[0].time-- },
+		"text of incident": func(m *Machine) { m.cluster.incidents[0].Detail = "nothing" },
 		"bookings exchanged": func(m *Machine) {
 			_, e := m.find(key("seminar", "TORM100519"))
 			e.bookings.Set(1, user("MTLC0001"))

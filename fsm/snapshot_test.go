@@ -43,6 +43,16 @@ func smallMachine(t testing.TB) *Machine {
 	h.registerNode(node("n1", 1))
 	h.registerNode(node("n2", 3))
 	h.registerFrontEnd("fe2", 99)
+	h.configure("n1 n2.3 n3 n4")
+	h.judge("n1", "n2")
+	h.judge("n3", "n2")
+	h.judge("n4", "n2")
+	h.configure("n1 n3 n4")
+	h.configure("n1 n2.4? n3 n4")
+	h.judge("n1", "n4")
+	h.judge("n1", "n3")
+	h.report(dems.LeaderChangeIncident)
+	h.replace("n1", true)
 	h.do(
 		withKey(add("TORM0001", "seminar", "TORM100519", 3), "k1"), add("TORM0001", "seminar", "TORA100519", 1),
 		add("TORM0001", "conference", "TORM100519", 2), add("OTWM0001", "tradeshow", "OTWE311299", 1),
@@ -219,6 +229,21 @@ func repair(data []byte) bool {
 	checksum := xxh3.Hash128(data[:at+17]).Bytes()
 	copy(data[at+17:], checksum[:])
 	return true
+}
+
+// TestRestoreRefusesOtherVersions tells people which version they have.
+func TestRestoreRefusesOtherVersions(t *testing.T) {
+	for _, version := range []byte{0, 1, snapshotVersion + 1} {
+		data := snapshotBytes(t, New(dems.DefaultCities()).Snapshot())
+		data[len(snapshotMagic)] = version
+		if !repair(data) {
+			t.Fatal("no snapshot any more")
+		}
+		want := fmt.Sprintf("version %d of the format", version)
+		if _, err := Restore(bytes.NewReader(data), dems.DefaultCities()); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), want) {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
 }
 
 // TestRestoreTakesNoMemoryForLies announces a block of a gibibyte and sends nothing of it.

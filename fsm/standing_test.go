@@ -196,6 +196,19 @@ func TestOldReplacementsDoNotCount(t *testing.T) {
 	}
 }
 
+// TestNoTimeAtAll shows that removals count where no entry has said what time it is.
+func TestNoTimeAtAll(t *testing.T) {
+	h := newHarness(t)
+	h.now = time.UnixMilli(0)
+	h.configure("n1 n2 n3")
+	for incarnation, want := range []string{"removal n2", "removal n2", "removal n2", "removal n2, quarantine n2"} {
+		h.replace("n2", true)
+		h.configure("n1 n3")
+		h.wantIncidents(want)
+		h.configure(fmt.Sprintf("n1 n2.%d n3", incarnation+2))
+	}
+}
+
 func TestConfigurationsThatAreNone(t *testing.T) {
 	h := newHarness(t)
 	h.configure("n1 n2 n3")

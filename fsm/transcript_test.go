@@ -22,6 +22,13 @@ var update = flag.Bool("update", false, "write what the transcripts in testdata 
 //	query TORC0001 getBookingSchedule               the same as a query
 //	log TOR                                         the records that came to a city's log since it was last shown
 //	registry
+//	configuration n1 n2.3 n4?                       a configuration: IDs with incarnations other than 1; ? is a nonvoter
+//	node n2.3                                       registers a node
+//	verdict n1 n2                                   n1 finds n2 wrong
+//	replacement n2 automatic                        asks for n2 to be replaced; without the word, by hand
+//	incident suspicion n2                           reports an incident
+//	standings
+//	incidents 7                                     all from index 7 on
 //	snapshot                                        goes on with a machine restored from a snapshot
 //	wait 2h                                         lets time pass
 //	# comment
@@ -102,6 +109,9 @@ func (s *transcript) step(words []string) {
 		}
 		delete(s.logs, city)
 	case "registry":
+		for _, r := range s.machine.Registry().Nodes {
+			s.print("%s.%d at %s", r.ID, r.Incarnation, r.Address)
+		}
 		for _, r := range s.machine.Registry().FrontEnds {
 			s.print("%s at %s", r.ID, r.Address)
 		}
@@ -114,7 +124,9 @@ func (s *transcript) step(words []string) {
 		}
 		s.now = s.now.Add(duration)
 	default:
-		s.operate(words)
+		if !s.stepOfCluster(words) {
+			s.operate(words)
+		}
 	}
 }
 
