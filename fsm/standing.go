@@ -109,13 +109,13 @@ func (m *Machine) follow(id dems.NodeID, applied *Applied) {
 
 // leave makes a node that has left the configuration wait for its next incarnation, or quarantines it.
 func (m *Machine) leave(s *standing, applied *Applied) {
-	now, left := m.logTime(), s.Incarnation
+	now, left := max(1, m.logTime()), s.Incarnation // 0 stands for no removal
 	quarantined := false
 	if s.automatic {
 		oldest := s.removals[0]
 		if quarantined = oldest != 0 && within(removalPeriod, oldest, now); !quarantined {
 			copy(s.removals[:], s.removals[1:])
-			s.removals[len(s.removals)-1] = max(1, now)
+			s.removals[len(s.removals)-1] = now
 		}
 	}
 	s.Condition, s.Incarnation, s.automatic = dems.Expelled, left+1, false
