@@ -63,12 +63,25 @@ func TestEntryBytes(t *testing.T) {
 	node := dems.Entry{Kind: dems.RegisterNodeEntry, Registration: dems.Registration{
 		ID: "n1", Address: "h:1", Version: "v", Time: time.UnixMilli(1), Incarnation: 2, Cities: "TOR=Toronto",
 	}}
+	verdict := dems.Entry{Kind: dems.VerdictEntry, Verdict: dems.Verdict{
+		Node: "n2", Incarnation: 300, By: "n1", ByIncarnation: 2, Index: 7, Expected: "x", Answered: "yz", Time: time.UnixMilli(1),
+	}}
+	incident := dems.Entry{Kind: dems.IncidentEntry, Incident: dems.Incident{
+		Sequence: 99, Kind: dems.NoMajorityIncident, Time: time.UnixMilli(1), Node: "n2", Incarnation: 300, By: "fe1", Index: 7,
+		Expected: "x", Answered: "yz", Detail: "d",
+	}}
+	replacement := dems.Entry{Kind: dems.ReplacementEntry, Replacement: dems.Replacement{
+		Node: "n2", Incarnation: 300, By: "fe1", Cause: "c", Automatic: true, Time: time.UnixMilli(1),
+	}}
 	for _, test := range []struct {
 		entry *dems.Entry
 		want  string
 	}{
 		{&batch, "0101 ac02 01 01 07 80eeef91aa2d 544f524d2909 016b 544f52430100 01 4d544c 02 13050b 02 544f52 01 13050a"},
 		{&node, "0102 026e31 03683a31 0176 01 02 00 0b544f523d546f726f6e746f"},
+		{&verdict, "0104 026e32 ac02 026e31 02 07 0178 02797a 01"},
+		{&incident, "0105 0a 01 026e32 ac02 03666531 07 0178 02797a 0164"},
+		{&replacement, "0106 026e32 ac02 03666531 0163 01 01"},
 	} {
 		want, err := hex.DecodeString(strings.ReplaceAll(test.want, " ", ""))
 		if err != nil {
@@ -164,6 +177,24 @@ func TestEntryRefusesWhatEncodersNeverWrite(t *testing.T) {
 		"front end, session 0":  {batch("\x03\x02fe\x00\x00\x00\x00\x00\x00"), "without a session"},
 		"address of 256 bytes":  {batch("\x02\x02n1\x80\x02" + strings.Repeat("a", 256) + "\x00\x00\x00\x00\x00"), "too many"},
 		"larger than any":       {make([]byte, dems.MaxEntryBytes+1), "at most"},
+		"valid verdict":         {batch("\x04\x02n2\x01\x02n1\x01\x00\x00\x00\x01"), ""},
+		"verdict on nobody":     {batch("\x04\x00\x01\x02n1\x01\x00\x00\x00\x01"), "node ID"},
+		"verdict of nobody":     {batch("\x04\x02n2\x01\x02N1\x01\x00\x00\x00\x01"), "node ID"},
+		"verdict on number 0":   {batch("\x04\x02n2\x00\x02n1\x01\x00\x00\x00\x01"), "incarnations"},
+		"verdict of number 0":   {batch("\x04\x02n2\x01\x02n1\x00\x00\x00\x00\x01"), "incarnations"},
+		"verdict, long text":    {batch("\x04\x02n2\x01\x02n1\x01\x00\x81\x02" + strings.Repeat("x", 257) + "\x00\x01"), "too many"},
+		"verdict, cut":          {batch("\x04\x02n2\x01\x02n1\x01\x00\x00\x00"), "bad varint"},
+		"verdict, longer":       {batch("\x04\x02n2\x01\x02n1\x01\x00\x00\x00\x01\x00"), "trailing"},
+		"valid incident":        {batch("\x05\x01\x00\x00\x00\x00\x00\x00\x00\x00"), ""},
+		"incident of no kind":   {batch("\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00"), "kind of incident"},
+		"incident of kind 11":   {batch("\x05\x0b\x00\x00\x00\x00\x00\x00\x00\x00"), "kind of incident"},
+		"incident of a path":    {batch("\x05\x01\x00\x02..\x00\x00\x00\x00\x00\x00"), "node ID"},
+		"incident, long detail": {batch("\x05\x01\x00\x00\x00\x00\x00\x00\x00\x81\x02" + strings.Repeat("x", 257)), "too many"},
+		"valid replacement":     {batch("\x06\x02n2\x01\x03fe1\x00\x01\x01"), ""},
+		"replacement of nobody": {batch("\x06\x00\x01\x03fe1\x00\x01\x01"), "node ID"},
+		"replacement, number 0": {batch("\x06\x02n2\x00\x03fe1\x00\x01\x01"), "without an incarnation"},
+		"replacement, flag 2":   {batch("\x06\x02n2\x01\x03fe1\x00\x02\x01"), "flag"},
+		"replacement, by long":  {batch("\x06\x02n2\x01\x80\x02" + strings.Repeat("x", 256) + "\x00\x01\x01"), "too many"},
 	} {
 		_, err := dems.DecodeEntry(test.data)
 		if test.want == "" {
@@ -293,6 +324,10 @@ func TestDecodersAllocateNoMoreThanTheyRead(t *testing.T) {
 		},
 		"registry": func() error {
 			_, err := dems.DecodeRegistry([]byte("\x0bTOR=Toronto\x80\x02"))
+			return err
+		},
+		"incidents": func() error {
+			_, err := dems.DecodeIncidents([]byte("\x80\x08"))
 			return err
 		},
 	} {

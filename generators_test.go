@@ -127,13 +127,51 @@ func drawResult(t *rapid.T) dems.Result {
 
 func drawRegistration(t *rapid.T) dems.Registration {
 	return dems.Registration{
-		ID:          rapid.StringMatching(`[a-z][a-z0-9-]{0,31}`).Draw(t, "id"),
+		ID:          string(drawNode(t)),
 		Address:     rapid.StringMatching(`[a-z0-9.:/]{0,255}`).Draw(t, "address"),
 		Version:     rapid.StringN(0, 40, dems.MaxNameBytes).Draw(t, "version"),
 		Time:        drawTime(t),
 		Incarnation: rapid.Uint64().Draw(t, "incarnation"),
 		Session:     rapid.Uint64Min(1).Draw(t, "session"),
 		Cities:      maybe(t, "cities", func(*rapid.T) string { return cities.String() }),
+	}
+}
+
+func drawNode(t *rapid.T) dems.NodeID {
+	return dems.NodeID(rapid.StringMatching(`[a-z][a-z0-9-]{0,31}`).Draw(t, "id"))
+}
+
+func drawText(t *rapid.T) string { return rapid.StringN(0, 80, dems.MaxEvidenceBytes).Draw(t, "text") }
+
+func drawVerdict(t *rapid.T) dems.Verdict {
+	return dems.Verdict{
+		Node: drawNode(t), Incarnation: rapid.Uint64Min(1).Draw(t, "incarnation"),
+		By: drawNode(t), ByIncarnation: rapid.Uint64Min(1).Draw(t, "incarnation of the judge"),
+		Index: rapid.Uint64().Draw(t, "index"), Expected: drawText(t), Answered: drawText(t), Time: drawTime(t),
+	}
+}
+
+// drawIncident draws an incident without a sequence, as entries have it.
+func drawIncident(t *rapid.T) dems.Incident {
+	return dems.Incident{
+		Time: drawTime(t), Kind: rapid.SampledFrom(dems.IncidentKinds()).Draw(t, "kind of incident"), Node: maybe(t, "node", drawNode),
+		Incarnation: rapid.Uint64().Draw(t, "incarnation"), By: rapid.StringN(0, 40, dems.MaxNameBytes).Draw(t, "by"),
+		Index: rapid.Uint64().Draw(t, "index"), Expected: drawText(t), Answered: drawText(t), Detail: drawText(t),
+	}
+}
+
+func drawIncidents(t *rapid.T) []dems.Incident {
+	incidents := append([]dems.Incident{}, list(t, "incidents", drawIncident)...)
+	for i := range incidents {
+		incidents[i].Sequence = rapid.Uint64().Draw(t, "sequence")
+	}
+	return incidents
+}
+
+func drawReplacement(t *rapid.T) dems.Replacement {
+	return dems.Replacement{
+		Node: drawNode(t), Incarnation: rapid.Uint64Min(1).Draw(t, "incarnation"), By: rapid.StringN(0, 40, dems.MaxNameBytes).Draw(t, "by"),
+		Cause: drawText(t), Automatic: rapid.Bool().Draw(t, "automatic"), Time: drawTime(t),
 	}
 }
 
@@ -147,10 +185,17 @@ func drawRegistry(t *rapid.T) dems.Registry {
 
 func drawEntry(t *rapid.T) dems.Entry {
 	kind := rapid.SampledFrom([]dems.EntryKind{
-		dems.BatchEntry, dems.RegisterNodeEntry, dems.RegisterFrontEndEntry,
+		dems.BatchEntry, dems.RegisterNodeEntry, dems.RegisterFrontEndEntry, dems.VerdictEntry, dems.IncidentEntry, dems.ReplacementEntry,
 	}).Draw(t, "kind")
-	if kind != dems.BatchEntry {
+	switch kind {
+	case dems.RegisterNodeEntry, dems.RegisterFrontEndEntry:
 		return dems.Entry{Kind: kind, Registration: drawRegistration(t)}
+	case dems.VerdictEntry:
+		return dems.Entry{Kind: kind, Verdict: drawVerdict(t)}
+	case dems.IncidentEntry:
+		return dems.Entry{Kind: kind, Incident: drawIncident(t)}
+	case dems.ReplacementEntry:
+		return dems.Entry{Kind: kind, Replacement: drawReplacement(t)}
 	}
 	return dems.Entry{Kind: kind, Batch: dems.Batch{
 		Session:  rapid.Uint64Min(1).Draw(t, "session"),
