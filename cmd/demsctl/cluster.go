@@ -53,13 +53,14 @@ func writeRegistry(page *page, view *client.RegistryView) {
 func (p *program) clusterCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "cluster",
-		Short: "Look at the cluster and hand leadership over",
+		Short: "Look at the cluster, hand leadership over, replace a node",
 		Example: `  demsctl cluster status
-  demsctl cluster transfer n2`,
+  demsctl cluster transfer n2
+  demsctl cluster replace n2`,
 		Args: cobra.NoArgs,
 		RunE: needsCommand,
 	}
-	command.AddCommand(p.clusterStatusCommand(), p.clusterTransferCommand())
+	command.AddCommand(p.clusterStatusCommand(), p.clusterTransferCommand(), p.clusterReplaceCommand())
 	return command
 }
 

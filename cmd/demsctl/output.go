@@ -80,26 +80,44 @@ const (
 	yellow = "33"
 )
 
+// columns is the layout of a table, and what pieces of it that are written one after the other have in common.
+type columns struct {
+	head    []string
+	widths  []int  // at least so wide; they grow with what is written
+	numeric []bool // stands to the right
+	headed  bool   // the head was written
+}
+
 // table writes rows under a head. Numbers stand to the right. The colours do not count in the widths.
 func (p *page) table(head []string, rows [][]cell) {
-	widths := make([]int, len(head))
-	numeric := make([]bool, len(head))
-	for column, name := range head {
-		widths[column] = utf8.RuneCountInString(name)
-		numeric[column] = len(rows) > 0
+	layout := &columns{head: head, widths: make([]int, len(head)), numeric: make([]bool, len(head))}
+	for column := range head {
+		layout.numeric[column] = len(rows) > 0
 		for _, row := range rows {
-			text := printable(row[column].text)
-			widths[column] = max(widths[column], utf8.RuneCountInString(text))
-			numeric[column] = numeric[column] && isNumber(text)
+			layout.numeric[column] = layout.numeric[column] && isNumber(printable(row[column].text))
 		}
 	}
-	titles := make([]cell, len(head))
-	for column, name := range head {
-		titles[column] = cell{text: name}
+	p.rows(layout, rows)
+}
+
+// rows writes further rows of a table, the first ones under its head.
+func (p *page) rows(layout *columns, rows [][]cell) {
+	if !layout.headed {
+		layout.headed = true
+		titles := make([]cell, len(layout.head))
+		for column, name := range layout.head {
+			titles[column] = cell{text: name}
+		}
+		rows = append([][]cell{titles}, rows...)
 	}
-	for _, row := range append([][]cell{titles}, rows...) {
+	for _, row := range rows {
 		for column, field := range row {
-			p.field(field, widths[column], numeric[column])
+			layout.widths[column] = max(layout.widths[column], utf8.RuneCountInString(printable(field.text)))
+		}
+	}
+	for _, row := range rows {
+		for column, field := range row {
+			p.field(field, layout.widths[column], layout.numeric[column])
 		}
 		p.Truncate(len(bytes.TrimRight(p.Bytes(), " ")))
 		p.WriteByte('\n')

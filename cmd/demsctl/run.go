@@ -92,8 +92,8 @@ Exit status: 0 done; 1 the system refused it; 2 wrong usage, or the user log or 
 	flags.StringVar(&p.logDir, "log-dir", "", "folder of the user logs (default $XDG_STATE_HOME/dems/logs, else ~/.local/state/dems/logs)")
 	p.addOutputFlag(flags)
 	root.AddCommand(p.operations()...)
-	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.logCommand(), p.shellCommand(), p.benchCommand(),
-		p.versionCommand(), p.completionCommand())
+	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.incidentsCommand(), p.logCommand(), p.faultCommand(), p.shellCommand(),
+		p.benchCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	for _, command := range root.Commands() {
 		if command.Name() == "help" {

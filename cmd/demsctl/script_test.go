@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,6 +35,8 @@ func TestScripts(t *testing.T) {
 			"main":     runMain,
 			"fault":    fault,
 			"fail":     fail,
+			"report":   report,
+			"injected": wantInjected,
 			"requests": wantRequests,
 			"onekey":   wantOneKey,
 			"json":     wantJSON,
@@ -132,6 +135,28 @@ func fail(ts *testscript.TestScript, _ bool, arguments []string) {
 	}
 	for range times {
 		systemOf(ts).cluster.Fail(code)
+	}
+}
+
+// report is "report KIND NODE BY DETAIL": an incident happens.
+func report(ts *testscript.TestScript, _ bool, arguments []string) {
+	incident := dems.Incident{Node: dems.NodeID(arguments[1]), By: arguments[2], Detail: arguments[3]}
+	for _, kind := range dems.IncidentKinds() {
+		if kind.String() == arguments[0] {
+			incident.Kind = kind
+		}
+	}
+	ts.Check(systemOf(ts).cluster.Report(incident))
+}
+
+// wantInjected is "injected NODE KIND REQUESTS DELAY" or "injected": the only fault there is, or that there is none.
+func wantInjected(ts *testscript.TestScript, _ bool, arguments []string) {
+	var got []string
+	for id, fault := range systemOf(ts).cluster.Faults() {
+		got = append(got, string(id), fault.Kind.String(), strconv.Itoa(fault.Requests), fault.Delay.String())
+	}
+	if !slices.Equal(got, arguments) {
+		ts.Fatalf("faults %v, want %v", got, arguments)
 	}
 }
 
