@@ -30,6 +30,7 @@ func (c *Core) Status(ctx context.Context) ClusterStatus {
 				said.Ready = false
 			}
 			status.Nodes[i] = view.describe(n, &said)
+			status.Nodes[i].Strikes = c.judge.strikesOf(n.name(), said.Incarnation)
 		})
 	}
 	group.Wait()

@@ -93,6 +93,8 @@ type Core struct {
 	members  *members
 	proposer *proposer
 	reader   *reader
+	judge    *judge
+	reports  *reporter
 
 	known  chan struct{} // closed when cities is set
 	cities dems.Cities   // never changes once it is known
@@ -107,7 +109,10 @@ func NewCore(config Config) (*Core, error) {
 	}
 	metrics := newCoreMetrics(config.Registerer)
 	c := &Core{config: config, known: make(chan struct{}), members: newMembers(config.Nodes, config.Dial, config.Logger)}
-	c.proposer = newProposer(c.members, &config, metrics)
+	c.reports = newReporter(c.members, config.Logger, metrics)
+	c.judge = newJudge(c.members, c.reports, &config, metrics)
+	c.proposer = newProposer(c.members, &config, metrics, c.judge)
+	c.judge.order = c.proposer.order
 	c.reader = newReader(c.members, c.proposer, &config, metrics)
 	return c, nil
 }
@@ -123,6 +128,8 @@ func (c *Core) Run(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return c.proposer.run(groupCtx) })
 	group.Go(func() error { return c.reader.run(groupCtx) })
+	group.Go(func() error { return c.judge.errands.run(groupCtx) })
+	group.Go(func() error { return c.reports.run(groupCtx) })
 	group.Go(func() error { return c.learnCities(groupCtx) })
 	err := group.Wait()
 	disconnect()

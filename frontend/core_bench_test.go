@@ -167,7 +167,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkVoter(b *testing.B) {
 	for _, voters := range []int{3, 5} {
 		b.Run(fmt.Sprint(voters), func(b *testing.B) {
-			v := electionOf(voters)
+			v, p := electionOf(voters), &proposer{}
 			results := dems.AppendResults(nil, make([]dems.Result, 64))
 			reply := dems.BatchReply{Results: results, Vote: dems.Vote{Node: "n1", Results: dems.DigestOf(results)}}
 			votes := make([]dems.Vote, voters)
@@ -176,10 +176,10 @@ func BenchmarkVoter(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				f := &flight{wake: make(chan struct{}, 1)}
-				f.castReply(v.voters[0], &reply)
-				for i := 1; f.tally(v).winner == nil; i++ {
-					f.cast(v.voters[i], &votes[i], nil)
+				f := newFlight(1, 1, nil)
+				p.castReply(f, v.voters[0], &reply)
+				for i := 1; !f.tally(v).Won; i++ {
+					p.cast(f, v.voters[i], &votes[i], nil)
 				}
 			}
 		})

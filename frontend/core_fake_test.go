@@ -30,7 +30,8 @@ type world struct {
 	changed       chan struct{} // closed and replaced at every change
 	dialled       map[string]int
 	closed        map[string]int
-	aliases       map[string]string // other addresses of nodes
+	aliases       map[string]string                           // other addresses of nodes
+	suspected     func(n *fakeNode, suspicion dems.Suspicion) // with mu held; nil: nothing happens
 }
 
 // reach says how a node answers the front end and its peers.
@@ -52,13 +53,16 @@ type fakeNode struct {
 
 	// Guarded by world.mu.
 	reach    reach
-	late     bool // applies nothing until released
+	late     bool   // applies nothing until released
+	life     uint64 // its incarnation
 	unready  bool
 	machine  *fsm.Machine
 	reported map[[2]uint64]dems.BatchReply // by session and batch number: what the node says it got
 	votes    []dems.Vote
 	records  map[dems.City][][]byte
 	queries  int // calls of Query that reached it
+	reports  []dems.Report
+	suspects []dems.Suspicion
 }
 
 // lies are what a node does instead of the right thing; each is nil or called without locks held.
@@ -86,7 +90,7 @@ func newWorld(t testing.TB, nodes int) *world {
 		w.addNode()
 	}
 	for _, n := range w.nodes {
-		w.members = append(w.members, dems.Member{ID: n.id, Address: n.address, Suffrage: dems.Voter})
+		w.members = append(w.members, dems.Member{ID: n.id, Incarnation: 1, Address: n.address, Suffrage: dems.Voter})
 		w.append(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterNodeEntry, Registration: dems.Registration{
 			ID: string(n.id), Address: n.address, Time: time.UnixMilli(0), Cities: dems.DefaultCities().String(),
 		}}))
@@ -99,7 +103,7 @@ func newWorld(t testing.TB, nodes int) *world {
 func (w *world) addNode() *fakeNode {
 	number := len(w.nodes) + 1
 	n := &fakeNode{
-		world: w, id: dems.NodeID(fmt.Sprintf("n%d", number)), address: fmt.Sprintf("host%d:7000", number),
+		world: w, life: 1, id: dems.NodeID(fmt.Sprintf("n%d", number)), address: fmt.Sprintf("host%d:7000", number),
 		machine: fsm.New(dems.DefaultCities()), reported: map[[2]uint64]dems.BatchReply{}, records: map[dems.City][][]byte{},
 	}
 	w.nodes = append(w.nodes, n)
@@ -210,7 +214,7 @@ func (n *fakeNode) catchUp() {
 // report notes what the node got for a batch or, where it lies, what it says that it got. Callers hold mu.
 func (n *fakeNode) report(index uint64, applied *fsm.Applied) {
 	reply := dems.BatchReply{Results: applied.Results, Vote: dems.Vote{
-		Node: n.id, Index: index, Session: applied.Session, Batch: applied.Batch,
+		Node: n.id, Incarnation: n.life, Index: index, Session: applied.Session, Batch: applied.Batch,
 		Results: applied.ResultDigest, State: applied.StateDigest,
 	}}
 	if n.lies.results != nil {
@@ -454,7 +458,7 @@ func (r *fakeReplica) Query(ctx context.Context, batch dems.QueryBatch) (reply d
 		if n.machine.Index() < batch.MinIndex {
 			return false, nil
 		}
-		reply = dems.QueryReply{Node: n.id, Applied: n.machine.Index()}
+		reply = dems.QueryReply{Node: n.id, Incarnation: n.life, Applied: n.machine.Index()}
 		for i := range batch.Queries {
 			reply.Answers = append(reply.Answers, n.machine.Query(&batch.Queries[i]))
 		}
@@ -477,7 +481,7 @@ func (r *fakeReplica) Status(ctx context.Context) (status dems.NodeStatus, err e
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
 		w := n.world
 		status = dems.NodeStatus{
-			ID: n.id, Incarnation: 1, Address: n.address, Ready: !n.unready, Term: w.term, Applied: n.machine.Index(),
+			ID: n.id, Incarnation: n.life, Address: n.address, Ready: !n.unready, Term: w.term, Applied: n.machine.Index(),
 			Digest: n.machine.Digest(), Configuration: w.configuration, Members: append([]dems.Member(nil), w.members...),
 		}
 		if w.leader != nil {
@@ -530,10 +534,24 @@ func (r *fakeReplica) Transfer(ctx context.Context, to dems.NodeID) error {
 	})
 }
 
-func (r *fakeReplica) Report(ctx context.Context, report dems.Report) error { return nil }
+func (r *fakeReplica) Report(ctx context.Context, report dems.Report) error {
+	return r.call(ctx, func(n *fakeNode) (bool, error) {
+		n.reports = append(n.reports, report)
+		return true, nil
+	})
+}
 
-func (r *fakeReplica) Suspect(ctx context.Context, suspicion dems.Suspicion) (dems.Opinion, error) {
-	return dems.Opinion{}, nil
+// Suspect notes the suspicion. What becomes of it is for the test.
+func (r *fakeReplica) Suspect(ctx context.Context, suspicion dems.Suspicion) (opinion dems.Opinion, err error) {
+	err = r.call(ctx, func(n *fakeNode) (bool, error) {
+		n.suspects = append(n.suspects, suspicion)
+		opinion = dems.Opinion{Term: n.world.term, LastIndex: n.machine.Index()}
+		if n.world.suspected != nil {
+			n.world.suspected(n, suspicion)
+		}
+		return true, nil
+	})
+	return opinion, err
 }
 
 func (r *fakeReplica) Replace(ctx context.Context, id dems.NodeID) error { return nil }

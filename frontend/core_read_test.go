@@ -399,10 +399,10 @@ func TestReadsGivenUpKeepNothing(t *testing.T) {
 		}
 		q := &reading{wake: make(chan struct{}, 1)}
 		view := h.core.members.view()
-		q.answer(view.voters[0], 1, dems.Answer{})
-		q.decide()
-		q.answer(view.voters[1], 1, dems.Answer{})
-		if len(q.answers) != 0 {
+		q.answer(nodeAnswer{node: view.voters[0]})
+		q.decide(&dems.Answer{})
+		q.answer(nodeAnswer{node: view.voters[1]})
+		if len(q.answers) != 0 || q.right != nil {
 			t.Error("a reading that is over keeps answers")
 		}
 	})

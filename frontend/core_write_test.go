@@ -275,7 +275,7 @@ func TestNobodyTakesTheRequest(t *testing.T) {
 }
 
 // A leader takes a batch and denies it. One of two waiters gives up, so that the batch is proposed again without its
-// command; the results that come back are those of both. Nobody is told a result that may be another's.
+// command; the results that come back are those of both. Whoever still waits is told its own.
 func TestLeaderDeniesWhatItTook(t *testing.T) {
 	ready(t, 3, func(h *harness) {
 		h.w.suspendLeadership()
@@ -308,7 +308,9 @@ func TestLeaderDeniesWhatItTook(t *testing.T) {
 		}
 		time.Sleep(2 * retryPause)
 		h.w.tell(h.node(2), lies{})
-		h.awaitCode(kept, dems.Indeterminate)
+		reply := h.await(kept, requestDeadline)
+		equal(t, testEvent(2), reply.Result.Event.Key)
+		h.wantApplied(addEvent(2, 5), 1)
 	}, func(c *Config) { c.BatchesInFlight = 1 })
 }
 

@@ -1,14 +1,18 @@
 package frontend
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"dems"
+	"dems/frontend/voting"
 )
 
 // attempt is a proposal of a batch to a leader and, when that is known, the answer.
@@ -38,9 +42,10 @@ type course struct {
 	applicable int           // attempts that may have been, or may yet be, applied, without the current one
 	retry      *time.Timer   // runs while no attempt may be made after one that failed
 	resting    bool          // it runs
-	splitTime  time.Time     // since when no digest can get a majority; zero: one can
+	splitTime  time.Time     // since when no majority can be got without waiting for somebody to vote again; zero: one can
+	sent       [][]*pending  // what the batch has been proposed as: shorter each time, as waiters give up
 	answered   bool          // the waiters have their answers; what follows is the check
-	early      dems.Digest   // of the results they were given before a majority was known
+	early      []byte        // the results they were given before a majority was known
 
 	mu     sync.Mutex
 	asking []*node // whose results have been asked for
@@ -62,12 +67,12 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 	for {
 		view, changed := p.members.watch()
 		counted := f.tally(view)
-		if counted.winner != nil {
+		if counted.Won {
 			p.metrics.decided.Observe(time.Since(c.started).Seconds())
-			c.conclude(view, counted)
+			c.conclude(view, &counted)
 			return
 		}
-		if c.hopeless(counted) {
+		if c.hopeless(&counted) {
 			c.deliverEach(view)
 			return
 		}
@@ -75,7 +80,7 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 			c.deliverFirst(view)
 		}
 		if c.current == nil { // else the leader's answer brings the results
-			c.ask(counted.missing)
+			c.ask(view.named(counted.Missing))
 		}
 		if !c.steer(view) {
 			return
@@ -92,11 +97,11 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 				return
 			}
 			p.members.refresh()
-			c.ask(counted.missing)
+			c.ask(view.named(counted.Missing))
 			c.ask(f.silent(view))
 			c.doubt()
 		case <-ctx.Done():
-			c.fail(view, counted)
+			c.fail(view, &counted)
 			return
 		}
 	}
@@ -119,6 +124,9 @@ func (c *course) steer(v *view) bool {
 	}
 	if len(f.waiters) == 0 {
 		return false
+	}
+	if len(c.sent) == 0 || len(c.sent[len(c.sent)-1]) != len(f.waiters) {
+		c.sent = append(c.sent, f.waiters)
 	}
 	commands := make([]dems.Command, len(f.waiters))
 	for i, waiter := range f.waiters {
@@ -151,15 +159,38 @@ func (c *course) abandon() {
 	}
 }
 
-// board returns the commands that nobody has given up and marks them as proposed.
+// board returns the commands that nobody has given up and marks them as proposed. What it is given stays as it is.
 func board(waiters []*pending) []*pending {
-	return slices.DeleteFunc(waiters, func(waiter *pending) bool { return !waiter.state.CompareAndSwap(waiting, proposed) })
+	for i, waiter := range waiters {
+		if waiter.state.CompareAndSwap(waiting, proposed) {
+			continue
+		}
+		boarded := slices.Clone(waiters[:i])
+		for _, waiter := range waiters[i+1:] {
+			if waiter.state.CompareAndSwap(waiting, proposed) {
+				boarded = append(boarded, waiter)
+			}
+		}
+		return boarded
+	}
+	return waiters
+}
+
+// composition returns the waiters of the batch as it had so many commands. A node that took it and denied that may have put
+// it into the log before one of them gave up. Nil where it never had so many.
+func (c *course) composition(commands int) []*pending {
+	for _, waiters := range c.sent {
+		if len(waiters) == commands {
+			return waiters
+		}
+	}
+	return nil
 }
 
 // handle takes in the answer to an attempt.
 func (c *course) handle(got *attempt) {
 	if got.err == nil {
-		c.flight.castReply(got.node, &got.reply)
+		c.proposer.castReply(c.flight, got.node, &got.reply)
 	}
 	if got != c.current { // the leader has changed since
 		return
@@ -209,17 +240,17 @@ func (c *course) deserted() bool {
 	return !slices.ContainsFunc(c.flight.waiters, func(waiter *pending) bool { return waiter.state.Load() != givenUp })
 }
 
-// hopeless tells whether the batch has to be decided command by command: no digest can get a majority, and all results
-// are there or have been waited for.
-func (c *course) hopeless(counted count) bool {
+// hopeless tells whether the batch has to be decided command by command: no entry can get a majority, and all results are
+// there or have been waited for.
+func (c *course) hopeless(counted *voting.Count) bool {
 	switch {
-	case !counted.split:
+	case !counted.Split && !counted.Scattered:
 		c.splitTime = time.Time{}
 		return false
 	case c.splitTime.IsZero():
 		c.splitTime = time.Now()
 	}
-	return len(counted.missing) == 0 || time.Since(c.splitTime) > doubt
+	return counted.Split && len(counted.Missing) == 0 || time.Since(c.splitTime) > doubt
 }
 
 // ask asks nodes for their results, each at most once at a time. An answer is cast as a vote.
@@ -239,7 +270,7 @@ func (c *course) ask(nodes []*node) {
 			defer cancel()
 			reply, err := n.replica.Results(ctx, c.flight.session, c.flight.number)
 			if err == nil {
-				c.flight.castReply(n, &reply)
+				c.proposer.castReply(c.flight, n, &reply)
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -250,13 +281,15 @@ func (c *course) ask(nodes []*node) {
 
 // conclude answers every waiter with the results of the majority or, where the waiters were answered before, compares. No
 // results at all mean that the nodes do not know the session.
-func (c *course) conclude(v *view, counted count) {
-	p, winner := c.proposer, counted.winner
+func (c *course) conclude(v *view, counted *voting.Count) {
+	p, winner := c.proposer, &counted.Winner
 	if c.replied != nil {
 		c.replied.node.proven.Store(true)
 	}
-	results, err := dems.DecodeResults(winner.results)
-	if c.answered && winner.digest != c.early {
+	results, err := dems.DecodeResults(winner.Bytes)
+	waiters := c.composition(len(results))
+	c.judge(c.flight.decide(v, counted, max(len(waiters), 1)))
+	if c.answered && !bytes.Equal(winner.Bytes, c.early) {
 		p.metrics.early.Inc()
 		p.logger.Error("the first answer was not the majority's", "batch", c.flight.number)
 	}
@@ -267,9 +300,9 @@ func (c *course) conclude(v *view, counted count) {
 			c.returnCommands()
 		}
 		return
-	case err != nil || len(results) != len(c.flight.waiters):
+	case err != nil || waiters == nil:
 		p.logger.Error("results do not fit the batch", "batch", c.flight.number, "error", err)
-		if !c.answered { // a node took the batch, perhaps in another composition, and denied it
+		if !c.answered { // no leader that is right has proposed this
 			c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})
 		}
 		return
@@ -278,23 +311,30 @@ func (c *course) conclude(v *view, counted count) {
 		raise(&p.acknowledged, results[i].Sequence)
 	}
 	if !c.answered {
-		c.deliver(v, results, counted.agreeing)
+		c.deliver(v, waiters, results, counted.Agreeing)
+	}
+}
+
+// judge judges the ballots that were cast before the decision.
+func (c *course) judge(ballots []voting.Ballot) {
+	for i := range ballots {
+		c.proposer.judge.ballot(c.flight, &ballots[i])
 	}
 }
 
 // deliverFirst answers every waiter with the first results that came, and leaves the check for later.
 func (c *course) deliverFirst(v *view) {
-	if b := c.flight.firstResults(); b != nil {
-		if results, err := dems.DecodeResults(b.results); err == nil && len(results) == len(c.flight.waiters) {
-			c.answered, c.early = true, b.digest
-			c.deliver(v, results, 1)
+	if first := c.flight.firstResults(); first != nil {
+		if results, err := dems.DecodeResults(first); err == nil && len(results) == len(c.flight.waiters) {
+			c.answered, c.early = true, first
+			c.deliver(v, c.flight.waiters, results, 1)
 		}
 	}
 }
 
 // deliver answers every waiter with its result.
-func (c *course) deliver(v *view, results []dems.Result, agreeing int) {
-	for i, waiter := range c.flight.waiters {
+func (c *course) deliver(v *view, waiters []*pending, results []dems.Result, agreeing int) {
+	for i, waiter := range waiters {
 		waiter.answer(answer{reply: Reply{
 			Result: results[i], Sequence: results[i].Sequence, Agreeing: agreeing, Asked: len(v.voters),
 		}})
@@ -335,41 +375,54 @@ func (c *course) returnCommands() {
 // deliverEach decides command by command, where the nodes' results as a whole have no majority: two nodes that were wrong
 // in different places still leave a majority for every command. Where there is none, nothing is guessed.
 func (c *course) deliverEach(v *view) {
-	c.proposer.metrics.split.Inc()
+	p := c.proposer
+	p.metrics.split.Inc()
+	sizes := make([]int, 0, len(c.sent))
+	for _, waiters := range slices.Backward(c.sent) {
+		sizes = append(sizes, len(waiters))
+	}
+	ballots := c.flight.decideEach(v, sizes)
+	c.judge(ballots)
+	each := c.flight.decision.Each
+	if slices.ContainsFunc(each, func(command voting.Command) bool { return command.Agreeing == 0 }) {
+		p.reportNoMajority(c.flight, ballots)
+	}
 	if c.answered {
 		return
 	}
-	f := c.flight
-	f.mu.Lock()
-	decoded := make([][]dems.Result, 0, len(f.ballots))
-	for _, b := range f.ballots {
-		results, err := dems.DecodeResults(b.results)
-		if v.isVoter(b.node) && err == nil && len(results) == len(f.waiters) {
-			decoded = append(decoded, results)
-		}
-	}
-	f.mu.Unlock()
-	for i, waiter := range f.waiters {
-		counts := map[string]int{}
+	for i, waiter := range c.composition(len(each)) {
 		got := answer{err: &dems.Error{Code: dems.NoMajority}}
-		for _, results := range decoded {
-			key := string(dems.AppendResult(nil, &results[i]))
-			if counts[key]++; counts[key] >= v.majority() {
-				got = answer{reply: Reply{
-					Result: results[i], Sequence: results[i].Sequence, Agreeing: counts[key], Asked: len(v.voters),
-				}}
-			}
+		if command := &each[i]; command.Agreeing > 0 {
+			got = answer{reply: Reply{
+				Result: command.Result, Sequence: command.Result.Sequence, Agreeing: command.Agreeing, Asked: len(v.voters),
+			}}
+			raise(&p.acknowledged, got.reply.Sequence)
 		}
-		raise(&c.proposer.acknowledged, got.reply.Sequence)
 		waiter.answer(got)
 	}
+	c.answerAll(answer{err: &dems.Error{Code: dems.NoMajority}}) // whoever has no answer yet
+}
+
+// reportNoMajority reports that a batch, or a part of it, has no majority.
+func (p *proposer) reportNoMajority(f *flight, ballots []voting.Ballot) {
+	p.metrics.noMajority.Inc()
+	var answered strings.Builder
+	for i := range ballots {
+		b := &ballots[i]
+		fmt.Fprintf(&answered, "%s: results %.8s, state %.8s; ", b.Node, b.Results, b.State)
+	}
+	p.logger.Error("no majority", "batch", f.number, "index", f.decision.Index, "answered", answered.String())
+	p.judge.reporter.add(dems.Report{
+		Kind: dems.NoMajorityReport, Indexes: []uint64{f.decision.Index}, Expected: "a majority with equal results and states",
+		Answered: answered.String()[:min(answered.Len(), dems.MaxEvidenceBytes)],
+	})
 }
 
 // fail answers every waiter when the front end stops.
-func (c *course) fail(v *view, counted count) {
+func (c *course) fail(v *view, counted *voting.Count) {
 	switch {
 	case c.answered:
-	case counted.split:
+	case counted.Split:
 		c.deliverEach(v)
 	case c.applicable > 0 || c.current != nil:
 		c.answerAll(answer{err: &dems.Error{Code: dems.Indeterminate}})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/frontend/voting"
 )
 
 const (
@@ -20,65 +21,54 @@ const (
 	askTimeout = time.Second
 )
 
-// ballot is what one node got for a batch.
-type ballot struct {
-	node    *node
-	digest  dems.Digest
-	results []byte // nil while only the digest is known
-}
-
-// flight is one batch in flight: its commands and the nodes' votes.
+// flight is one batch: in flight its commands and the nodes' votes, afterwards what was decided, so that votes that come
+// later are judged, too.
 type flight struct {
 	session, number uint64
-	waiters         []*pending
+	waiters         []*pending    // nil once it has landed
+	probing         *node         // on whose wrong answer the batch is to give evidence; nil: the batch is of clients
 	wake            chan struct{} // told that a vote came; holds one
+	kept            int           // bytes counted by the archive
 
-	mu      sync.Mutex
-	ballots []ballot // at most one per node
+	mu       sync.Mutex
+	box      voting.Box
+	decision *voting.Decision // nil while there is none
+	commands int              // of the batch as it was decided
+	judged   []judged         // who has been compared with the decision
 }
 
-// cast counts a node's vote. A node's first vote counts, and later only adds the results to it. One that does not come from
-// the node it should come from does not count.
-func (f *flight) cast(n *node, vote *dems.Vote, results []byte) {
-	if !n.speaks(vote.Node) {
-		return
+// judged is one life of a node whose vote has been judged.
+type judged struct {
+	node        dems.NodeID
+	incarnation uint64
+}
+
+func newFlight(session, number uint64, waiters []*pending) *flight {
+	f := &flight{session: session, number: number, waiters: waiters, wake: make(chan struct{}, 1)}
+	if len(waiters) > 0 {
+		f.probing = waiters[0].probing
 	}
-	digest := vote.Results
-	if results != nil {
-		digest = dems.DigestOf(results)
-	}
+	return f
+}
+
+// cast puts a node's ballot into the box. False where the vote is decided and the ballot can only be judged.
+func (f *flight) cast(ballot voting.Ballot) bool {
 	f.mu.Lock()
-	at := slices.IndexFunc(f.ballots, func(b ballot) bool { return b.node == n })
-	switch {
-	case at < 0:
-		f.ballots = append(f.ballots, ballot{n, digest, results})
-	case f.ballots[at].results == nil && results != nil:
-		f.ballots[at].digest, f.ballots[at].results = digest, results
+	if f.decision != nil {
+		f.mu.Unlock()
+		return false
 	}
+	f.box.Cast(ballot)
 	f.mu.Unlock()
 	f.signal()
+	return true
 }
 
-// castReply counts a node's results. They speak for themselves: the digest is computed from them, not taken from the vote.
-func (f *flight) castReply(n *node, reply *dems.BatchReply) {
-	results := reply.Results
-	if results == nil { // no results are wrong results, and not a vote that leaves them for later
-		results = []byte{}
-	}
-	f.cast(n, &reply.Vote, results)
-}
-
-// firstResults returns the first ballot that came with results, or nil.
-func (f *flight) firstResults() *ballot {
+// firstResults returns the results that came first, or nil.
+func (f *flight) firstResults() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.ballots {
-		if f.ballots[i].results != nil {
-			found := f.ballots[i]
-			return &found
-		}
-	}
-	return nil
+	return f.box.First()
 }
 
 // signal wakes the flight's goroutine.
@@ -93,67 +83,68 @@ func (f *flight) signal() {
 func (f *flight) silent(v *view) []*node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(v.voters), func(n *node) bool {
-		return slices.ContainsFunc(f.ballots, func(b ballot) bool { return b.node == n })
-	})
+	return v.named(f.box.Silent(v.electors))
 }
 
-// count is the state of a vote.
-type count struct {
-	winner   *ballot // results that a majority got; nil while there are none
-	agreeing int
-	missing  []*node // nodes whose results are needed to go on: of the majority, or of all when the vote is split
-	split    bool    // no digest can get a majority any more
-}
-
-// tally counts the votes of the voters. The winner is not changed any more.
-func (f *flight) tally(v *view) count {
-	if len(v.voters) == 0 {
-		return count{}
-	}
+// tally counts the votes of the voters.
+func (f *flight) tally(v *view) voting.Count {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	voted, best := 0, 0
-	for i := range f.ballots {
-		if !v.isVoter(f.ballots[i].node) {
-			continue
-		}
-		voted++
-		counted := f.agreement(v, f.ballots[i].digest)
-		if best = max(best, counted.agreeing); best >= v.majority() {
-			if counted.winner == nil {
-				counted.missing = f.without(v, func(b *ballot) bool { return b.digest == f.ballots[i].digest })
-			}
-			return counted
-		}
-	}
-	if best+len(v.voters)-voted >= v.majority() {
-		return count{}
-	}
-	return count{split: true, missing: f.without(v, func(b *ballot) bool { return b.results == nil })}
+	return f.box.Tally(v.electors)
 }
 
-// agreement counts the voters with a digest and finds one that has handed out its results. Callers hold mu.
-func (f *flight) agreement(v *view, digest dems.Digest) (counted count) {
-	for i := range f.ballots {
-		if b := &f.ballots[i]; b.digest == digest && v.isVoter(b.node) {
-			counted.agreeing++
-			if b.results != nil && counted.winner == nil {
-				found := *b
-				counted.winner = &found
-			}
-		}
-	}
-	return counted
+// decide ends the vote with the results of a majority. It returns the ballots, which have still to be judged.
+func (f *flight) decide(v *view, counted *voting.Count, commands int) []voting.Ballot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	decision := f.box.Decide(v.electors, counted)
+	return f.settle(&decision, commands)
 }
 
-// without returns the voters whose ballots a condition selects. Callers hold mu.
-func (f *flight) without(v *view, selects func(*ballot) bool) []*node {
-	var nodes []*node
-	for i := range f.ballots {
-		if b := &f.ballots[i]; v.isVoter(b.node) && selects(b) {
-			nodes = append(nodes, b.node)
+// decideEach ends a split vote command by command, as the batch of one of several sizes that it may have, the first one for
+// which anything can be decided.
+func (f *flight) decideEach(v *view, sizes []int) []voting.Ballot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var decision voting.Decision
+	for _, commands := range sizes {
+		decision = f.box.DecideEach(v.electors, commands)
+		if decision.Decided() {
+			break
 		}
 	}
-	return nodes
+	return f.settle(&decision, len(decision.Each))
+}
+
+// settle makes the decision known. Callers hold mu.
+func (f *flight) settle(decision *voting.Decision, commands int) []voting.Ballot {
+	f.decision, f.commands = decision, commands
+	ballots := f.box.Ballots()
+	f.box = voting.Box{}
+	return ballots
+}
+
+// judge compares a ballot with the decision, once for each life of a node: afterwards it is Unrelated.
+func (f *flight) judge(ballot *voting.Ballot) voting.Finding {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	life := judged{ballot.Node, ballot.Incarnation}
+	if f.decision == nil || slices.Contains(f.judged, life) {
+		return voting.Unrelated
+	}
+	finding := f.decision.Judge(ballot)
+	if finding != voting.Unrelated {
+		f.judged = append(f.judged, life)
+	}
+	return finding
+}
+
+// weight returns how many bytes are kept for the judgement of late votes.
+func (f *flight) weight() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.decision == nil {
+		return 0
+	}
+	return len(f.decision.Bytes)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/frontend/voting"
 )
 
 const (
@@ -55,6 +56,7 @@ func (n *node) speaks(id dems.NodeID) bool { return id == n.name() }
 type view struct {
 	nodes         []*node       // every node known
 	voters        []*node       // whose answers count; empty while no majority has said who they are
+	electors      voting.Voters // the same, with the incarnations that the configuration names
 	members       []dems.Member // the configuration that names the voters
 	configuration uint64        // its index
 	leader        *node         // nil while unknown
@@ -64,8 +66,6 @@ type view struct {
 
 // majority returns how many equal answers decide.
 func (v *view) majority() int { return len(v.voters)/2 + 1 }
-
-func (v *view) isVoter(n *node) bool { return slices.Contains(v.voters, n) }
 
 // distinct returns the nodes without those that another one, at another address, turned out to be.
 func (v *view) distinct() []*node {
@@ -78,6 +78,22 @@ func (v *view) electorate() []*node {
 		return v.voters
 	}
 	return v.distinct()
+}
+
+// named returns the nodes with those IDs.
+func (v *view) named(ids []dems.NodeID) []*node {
+	nodes := make([]*node, 0, len(ids))
+	for _, id := range ids {
+		if n := v.find(id); n != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
+// hears tells whether what came from a node's address is the word of a voter, in its present life.
+func (v *view) hears(n *node, id dems.NodeID, incarnation uint64) bool {
+	return n.speaks(id) && v.electors.Counts(id, incarnation)
 }
 
 // find returns the node with an ID, or nil.
@@ -224,7 +240,10 @@ func (m *members) fail(n *node) {
 // reconsider forms a new view from what the nodes said. Callers hold mu.
 func (m *members) reconsider() {
 	current := m.view()
-	next := &view{nodes: current.nodes, voters: current.voters, members: current.members, configuration: current.configuration}
+	next := &view{
+		nodes: current.nodes, voters: current.voters, electors: current.electors, members: current.members,
+		configuration: current.configuration,
+	}
 	m.adoptConfiguration(next)
 	next.leader, next.term = electLeader(next, time.Now())
 	if next.leader == current.leader && next.term == current.term && next.configuration == current.configuration &&
@@ -257,7 +276,7 @@ func (m *members) adoptConfiguration(next *view) {
 		}
 		if reporting > len(electorate)/2 {
 			next.configuration, next.members = status.Configuration, status.Members
-			next.voters = m.voters(next)
+			next.voters, next.electors = m.voters(next)
 			m.logger.Info("configuration", "index", status.Configuration, "voters", len(next.voters))
 			return
 		}
@@ -271,8 +290,7 @@ func reports(v *view, n *node) bool {
 
 // voters returns the nodes that a view's configuration names as voters, connecting to members not known yet. Callers hold
 // mu.
-func (m *members) voters(next *view) []*node {
-	var voters []*node
+func (m *members) voters(next *view) (voters []*node, electors voting.Voters) {
 	for _, member := range next.members {
 		n := next.find(member.ID)
 		if n == nil {
@@ -290,9 +308,10 @@ func (m *members) voters(next *view) []*node {
 		}
 		if member.Suffrage == dems.Voter {
 			voters = append(voters, n)
+			electors = append(electors, voting.Voter{Node: member.ID, Incarnation: member.Incarnation})
 		}
 	}
-	return voters
+	return voters, electors
 }
 
 // statusOf returns what the node last said, and why the last poll failed.

@@ -11,6 +11,11 @@ type coreMetrics struct {
 	rounds    prometheus.Counter
 	ordered   prometheus.Counter
 	laneFull  prometheus.Counter
+
+	noMajority prometheus.Counter
+	suspicions prometheus.Counter
+	reports    *prometheus.CounterVec // by kind
+	wrong      *prometheus.CounterVec // by node
 }
 
 func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
@@ -30,9 +35,19 @@ func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
 		rounds:   counter("reads_asked_again_total", "Rounds in which late nodes were asked again for a read."),
 		ordered:  counter("reads_ordered_total", "Reads that were ordered through the log."),
 		laneFull: counter("reads_lane_full_total", "Questions not asked because too many waited for a node."),
+
+		noMajority: counter("no_majority_total", "Batches of which at least one command had no majority."),
+		suspicions: counter("suspicions_total", "Times that the leader was suspected because it did not answer."),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dems_frontend_reports_total", Help: "Reports sent to the nodes, by kind.",
+		}, []string{"kind"}),
+		wrong: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dems_frontend_wrong_answers_total", Help: "Requests that a node answered unlike the majority, by node.",
+		}, []string{"node"}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.batchSize, m.decided, m.split, m.early, m.rounds, m.ordered, m.laneFull)
+		registerer.MustRegister(m.batchSize, m.decided, m.split, m.early, m.rounds, m.ordered, m.laneFull,
+			m.noMajority, m.suspicions, m.reports, m.wrong)
 	}
 	return m
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/frontend/voting"
 )
 
 const (
@@ -32,6 +33,7 @@ type proposer struct {
 	first        bool // answer with the first results, check afterwards
 	logger       *slog.Logger
 	metrics      *coreMetrics
+	judge        *judge
 	now          func() time.Time
 
 	queue        queue
@@ -43,10 +45,11 @@ type proposer struct {
 	session uint64
 	next    uint64             // number of the next batch
 	flights map[uint64]*flight // by number
+	decided archive            // flights that have landed
 	landed  chan struct{}      // closed and replaced when a flight lands
 }
 
-func newProposer(m *members, config *Config, metrics *coreMetrics) *proposer {
+func newProposer(m *members, config *Config, metrics *coreMetrics, judge *judge) *proposer {
 	return &proposer{
 		members:      m,
 		registration: dems.Registration{ID: config.ID, Address: config.Address, Version: config.Version},
@@ -54,6 +57,7 @@ func newProposer(m *members, config *Config, metrics *coreMetrics) *proposer {
 		first:        config.Reply == ReplyFirst,
 		logger:       config.Logger,
 		metrics:      metrics,
+		judge:        judge,
 		now:          config.Now,
 		queue:        queue{filled: make(chan struct{}, 1)},
 		ended:        make(chan struct{}),
@@ -64,7 +68,12 @@ func newProposer(m *members, config *Config, metrics *coreMetrics) *proposer {
 
 // do has a command ordered and returns a majority's answer.
 func (p *proposer) do(ctx context.Context, command dems.Command) (Reply, error) {
-	waiter := &pending{command: command, done: make(chan answer, 1)}
+	return p.order(ctx, command, nil)
+}
+
+// order has a command ordered and returns a majority's answer. With a node it does so as evidence on what that node answered.
+func (p *proposer) order(ctx context.Context, command dems.Command, probing *node) (Reply, error) {
+	waiter := &pending{command: command, probing: probing, done: make(chan answer, 1)}
 	if !p.queue.add(waiter) {
 		return Reply{}, &dems.Error{Code: dems.Unavailable, Detail: "Too many requests wait for the nodes; send it again later."}
 	}
@@ -126,7 +135,7 @@ func (p *proposer) openSession(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	p.session, p.next = registration.Session, 1
-	p.flights = map[uint64]*flight{}
+	p.flights, p.decided = map[uint64]*flight{}, archive{}
 	p.mu.Unlock()
 	p.open.Store(true)
 	p.logger.Info("session open", "session", registration.Session)
@@ -201,7 +210,7 @@ func (p *proposer) runSession(ctx context.Context) {
 		if waiters == nil {
 			break
 		}
-		f := &flight{session: p.session, number: number, waiters: waiters, wake: make(chan struct{}, 1)}
+		f := newFlight(p.session, number, waiters)
 		p.mu.Lock()
 		p.flights[number] = f
 		p.next = number + 1
@@ -246,6 +255,8 @@ func (p *proposer) land(f *flight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.flights, f.number)
+	f.waiters = nil
+	p.decided.add(f)
 	close(p.landed)
 	p.landed = make(chan struct{})
 }
@@ -304,7 +315,7 @@ func (p *proposer) listenTo(ctx context.Context, n *node) {
 	}
 }
 
-// receive counts a node's votes for the batches in flight.
+// receive counts a node's votes for the batches in flight, and judges those for batches that are decided.
 func (p *proposer) receive(n *node, votes []dems.Vote) {
 	for i := range votes {
 		if votes[i].Session != p.session {
@@ -312,9 +323,32 @@ func (p *proposer) receive(n *node, votes []dems.Vote) {
 		}
 		p.mu.Lock()
 		f := p.flights[votes[i].Batch]
+		if f == nil {
+			f = p.decided.find(votes[i].Batch)
+		}
 		p.mu.Unlock()
 		if f != nil {
-			f.cast(n, &votes[i], nil)
+			p.cast(f, n, &votes[i], nil)
 		}
 	}
+}
+
+// cast counts a node's vote for a batch, with the results that came with it. One that does not come from the node it should
+// come from does not count.
+func (p *proposer) cast(f *flight, n *node, vote *dems.Vote, results []byte) {
+	if !n.speaks(vote.Node) {
+		return
+	}
+	if ballot := voting.NewBallot(vote, results); !f.cast(ballot) {
+		p.judge.ballot(f, &ballot)
+	}
+}
+
+// castReply counts a node's results.
+func (p *proposer) castReply(f *flight, n *node, reply *dems.BatchReply) {
+	results := reply.Results
+	if results == nil { // no results are wrong results, and not a vote that leaves them for later
+		results = []byte{}
+	}
+	p.cast(f, n, &reply.Vote, results)
 }

@@ -23,6 +23,7 @@ const (
 // pending is one command on its way through the log.
 type pending struct {
 	command dems.Command
+	probing *node // on whose wrong answer it is to give evidence, in a batch of its own; nil: a client waits for it
 	state   atomic.Int32
 	exposed atomic.Bool // it may have been applied in an earlier session, whatever becomes of it now
 	done    chan answer // holds one
@@ -53,6 +54,7 @@ func (w *pending) refusal() answer {
 type queue struct {
 	mu     sync.Mutex
 	all    []*pending
+	probes int           // among all
 	filled chan struct{} // told that there is something; holds one
 }
 
@@ -64,6 +66,7 @@ func (q *queue) add(waiter *pending) bool {
 		return false
 	}
 	q.all = append(q.all, waiter)
+	q.count(waiter, 1)
 	q.signal()
 	return true
 }
@@ -73,6 +76,9 @@ func (q *queue) putBack(waiters []*pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = slices.Concat(waiters, q.all)
+	for _, waiter := range waiters {
+		q.count(waiter, 1)
+	}
 	q.signal()
 }
 
@@ -82,10 +88,18 @@ func (q *queue) remove(waiter *pending) {
 	defer q.mu.Unlock()
 	if at := slices.Index(q.all, waiter); at >= 0 {
 		q.all = slices.Delete(q.all, at, at+1)
+		q.count(waiter, -1)
 	}
 }
 
-// take removes and returns what waits, up to a limit; nil where nothing does.
+// count keeps the number of probes. Callers hold mu.
+func (q *queue) count(waiter *pending, by int) {
+	if waiter.probing != nil {
+		q.probes += by
+	}
+}
+
+// take removes and returns what waits, up to a limit and to the next probe; a probe is taken alone. Nil where nothing waits.
 func (q *queue) take(limit int) []*pending {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -93,6 +107,12 @@ func (q *queue) take(limit int) []*pending {
 		return nil
 	}
 	limit = min(limit, len(q.all))
+	if q.probes > 0 {
+		if at := slices.IndexFunc(q.all[:limit], func(w *pending) bool { return w.probing != nil }); at >= 0 {
+			limit = max(at, 1)
+		}
+		q.count(q.all[0], -1) // a probe stands first only where it is taken
+	}
 	taken := slices.Clone(q.all[:limit])
 	q.all = slices.Delete(q.all, 0, limit)
 	return taken

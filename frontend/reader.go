@@ -83,48 +83,91 @@ type reading struct {
 
 	mu      sync.Mutex
 	decided bool
+	asked   int          // nodes that have the question and have not answered
 	answers []nodeAnswer // at most one per node
+	right   *dems.Answer // the majority's, while more answers may come; nil: there is none to compare with
 }
 
 type nodeAnswer struct {
-	node    *node
-	applied uint64
-	answer  dems.Answer
-	meeting uint64 // the version for which the node is being asked again; 0: it is not
+	node        *node
+	incarnation uint64
+	applied     uint64
+	answer      dems.Answer
+	meeting     uint64 // the version for which the node is being asked again; 0: it is not
 }
 
-// answer takes in a node's answer in place of an earlier one.
-func (q *reading) answer(n *node, applied uint64, answer dems.Answer) {
+// answer takes in a node's answer in place of an earlier one. One that comes when the reading is decided is handed back, with
+// the majority's that it is to be compared with; nil where there is none.
+func (q *reading) answer(got nodeAnswer) (right *dems.Answer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	at := slices.IndexFunc(q.answers, func(a nodeAnswer) bool { return a.node == n })
-	switch {
-	case q.decided: // too late; nothing is kept of it
-	case at < 0:
-		q.answers = append(q.answers, nodeAnswer{node: n, applied: applied, answer: answer})
-	default:
-		q.answers[at] = nodeAnswer{node: n, applied: applied, answer: answer}
+	if q.decided {
+		return q.right
 	}
-	if len(q.answers) < q.enough {
-		return
+	if at := slices.IndexFunc(q.answers, func(a nodeAnswer) bool { return a.node == got.node }); at < 0 {
+		q.answers = append(q.answers, got)
+	} else {
+		q.answers[at] = got
 	}
-	select {
-	case q.wake <- struct{}{}:
-	default:
+	if len(q.answers) >= q.enough {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// ask takes the reading along to a node; false where it is decided.
+func (q *reading) ask() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.decided {
+		q.asked++
+	}
+	return !q.decided
+}
+
+// returned takes in that a node that had the question has answered, or will not. When all have, nothing is left to compare.
+func (q *reading) returned() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.asked--; q.asked == 0 && q.decided {
+		q.right = nil
 	}
 }
 
-// decide ends the reading. Lanes may hold it for a while, but not the answers.
-func (q *reading) decide() {
+// decide ends the reading, with a majority's answer or, nil, without one. It returns all answers that came. Lanes may hold
+// the reading for a while, but not the answers.
+func (q *reading) decide(right *dems.Answer) []nodeAnswer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.decided {
+		return nil
+	}
+	answers := q.answers
 	q.decided, q.answers = true, nil
+	if q.asked > 0 {
+		q.right = right
+	}
+	return answers
 }
 
 func (q *reading) isDecided() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.decided
+}
+
+// judge compares a node's answer with the majority's. One of another version says nothing: its node is late, or ahead.
+func (r *reader) judge(q *reading, got *nodeAnswer, right *dems.Answer) {
+	switch {
+	case right == nil || got.answer.Version != right.Version || !r.members.view().hears(got.node, got.node.name(), got.incarnation):
+	case bytes.Equal(got.answer.Result, right.Result):
+		r.proposer.judge.right(got.node.name(), got.incarnation)
+	default:
+		r.proposer.judge.wrongRead(got.node, got.incarnation, &q.query, right.Result, got.answer.Result)
+	}
 }
 
 // read returns what a majority answers to a query, and at which log index it holds.
@@ -136,7 +179,7 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 	q := &reading{
 		query: query, enough: view.majority(), wake: make(chan struct{}, 1), answers: make([]nodeAnswer, 0, len(view.voters)),
 	}
-	defer q.decide()
+	defer q.decide(nil)
 	for _, n := range view.voters {
 		r.enqueue(n, q)
 	}
@@ -146,9 +189,12 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 	for rounds := 0; ; {
 		select {
 		case <-q.wake:
-			if result, reply, ok := q.tally(view); ok {
+			if right, reply, ok := q.tally(view); ok {
 				raise(&r.proposer.acknowledged, reply.Sequence)
-				return result, reply, nil
+				for _, got := range q.decide(&right) {
+					r.judge(q, &got, &right)
+				}
+				return right.Result, reply, nil
 			}
 			late, version := q.late(view)
 			if len(late) == 0 {
@@ -201,7 +247,7 @@ var errUndecided = errors.New("no majority gave the same answer for the same ver
 // tally returns the answer that a majority of the voters gave for one version. It holds at that version and at every index
 // up to what any of them that is right has applied. What a single one says that it applied is not believed: the least that
 // they say is either true or less than the truth, and the version is true.
-func (q *reading) tally(v *view) ([]byte, Reply, bool) {
+func (q *reading) tally(v *view) (dems.Answer, Reply, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.answers {
@@ -216,10 +262,10 @@ func (q *reading) tally(v *view) ([]byte, Reply, bool) {
 		}
 		if agreeing >= v.majority() {
 			sequence = max(sequence, candidate.Version)
-			return candidate.Result, Reply{Sequence: sequence, Agreeing: agreeing, Asked: len(v.voters)}, true
+			return *candidate, Reply{Sequence: sequence, Agreeing: agreeing, Asked: len(v.voters)}, true
 		}
 	}
-	return nil, Reply{}, false
+	return dems.Answer{}, Reply{}, false
 }
 
 // late returns the nodes whose version is lower than one that a correct node has, and that version, and notes that they are
@@ -268,8 +314,8 @@ func (r *reader) meet(ctx context.Context, late []*node, q *reading, version uin
 			query := q.query
 			query.Log = false
 			reply, err := n.replica.Query(ctx, dems.QueryBatch{MinIndex: version, Queries: []dems.Query{query}})
-			if err == nil && len(reply.Answers) == 1 && n.speaks(reply.Node) {
-				q.answer(n, reply.Applied, reply.Answers[0])
+			if err == nil && len(reply.Answers) == 1 {
+				r.take(n, &reply, []*reading{q})
 			}
 		})
 		if !started {
@@ -340,7 +386,7 @@ func (r *reader) drive(ctx context.Context, n *node, l *lane) {
 func (l *lane) collect(ctx context.Context) []*reading {
 	var readings []*reading
 	add := func(q *reading) {
-		if !q.isDecided() {
+		if q.ask() {
 			readings = append(readings, q)
 		}
 	}
@@ -363,8 +409,32 @@ func (l *lane) collect(ctx context.Context) []*reading {
 	return readings
 }
 
+// take takes in a node's answers to some reads; false where they are not the word of a voter, in its present life.
+func (r *reader) take(n *node, reply *dems.QueryReply, readings []*reading) bool {
+	if !r.members.view().hears(n, reply.Node, reply.Incarnation) {
+		return false
+	}
+	for i, q := range readings {
+		got := nodeAnswer{node: n, incarnation: reply.Incarnation, applied: reply.Applied, answer: reply.Answers[i]}
+		if right := q.answer(got); right != nil {
+			r.judge(q, &got, right)
+		}
+	}
+	return true
+}
+
 // ask asks a node for the answers to some reads. When that fails the node is asked again as long as a read is undecided.
 func (r *reader) ask(ctx context.Context, n *node, readings []*reading) {
+	defer func() {
+		for _, q := range readings {
+			q.returned()
+		}
+	}()
+	r.question(ctx, n, readings)
+}
+
+// question asks a node for the answers to some reads, once for all of them where that is possible.
+func (r *reader) question(ctx context.Context, n *node, readings []*reading) {
 	batch := dems.QueryBatch{MinIndex: r.proposer.acknowledged.Load(), Queries: make([]dems.Query, len(readings))}
 	for i, q := range readings {
 		batch.Queries[i] = q.query
@@ -372,18 +442,15 @@ func (r *reader) ask(ctx context.Context, n *node, readings []*reading) {
 	request, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
 	reply, err := n.replica.Query(request, batch)
-	if err == nil && len(reply.Answers) == len(readings) && n.speaks(reply.Node) {
-		for i, q := range readings {
-			q.answer(n, reply.Applied, reply.Answers[i])
-		}
+	if err == nil && len(reply.Answers) == len(readings) && r.take(n, &reply, readings) {
 		return
 	}
 	r.logger.Debug("query failed", "node", n.address, "error", err)
 	refused, ok := errors.AsType[*dems.ReplicaError](err)
 	if ok && refused.Kind == dems.BadRequest && len(readings) > 1 { // the answers may be too large together
 		half := len(readings) / 2
-		r.ask(ctx, n, readings[:half])
-		r.ask(ctx, n, readings[half:])
+		r.question(ctx, n, readings[:half])
+		r.question(ctx, n, readings[half:])
 		return
 	}
 	r.members.refresh()
