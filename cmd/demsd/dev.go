@@ -43,7 +43,8 @@ func newDevCommand() *cobra.Command {
 		Short: "Run a whole cluster on this machine",
 		Long: `dev runs node processes and a front end on this machine, for development and for a first look. It makes their
 certificates, prints "ready: URL" once everything answers, starts a process again when it dies, and keeps its data: the
-next start with the same folder continues where the last one ended.`,
+next start with the same folder continues where the last one ended. Nodes can be made to misbehave, for drills: see
+demsctl fault.`,
 		Example: `  demsd dev
   demsd dev --listen 127.0.0.1:0 --nodes 5 --data-dir /tmp/dems`,
 		Args: noArguments,
@@ -307,7 +308,7 @@ func (d *dev) nodeProcess(i int, addresses []string) process {
 	dir := filepath.Join(d.flags.dataDir, d.nodeID(i))
 	return process{name: d.nodeID(i), dir: dir, args: []string{
 		"node", "--id", d.nodeID(i), "--data-dir", dir, "--listen", addresses[i], "--peers", strings.Join(peers, ","),
-		"--pki-dir", d.pkiDir(), "--cities", d.flags.cities, "--log-level", d.level,
+		"--pki-dir", d.pkiDir(), "--cities", d.flags.cities, "--log-level", d.level, "--enable-faults",
 	}}
 }
 
@@ -315,7 +316,7 @@ func (d *dev) frontEndProcess(listen string, nodes []string) process {
 	dir := filepath.Join(d.flags.dataDir, devFrontEndID)
 	return process{name: devFrontEndID, dir: dir, args: []string{
 		"frontend", "--id", devFrontEndID, "--listen", listen, "--nodes", strings.Join(nodes, ","),
-		"--reply", d.flags.reply, "--pki-dir", d.pkiDir(), "--pid-dir", dir, "--log-level", d.level,
+		"--reply", d.flags.reply, "--pki-dir", d.pkiDir(), "--pid-dir", dir, "--log-level", d.level, "--enable-faults",
 	}}
 }
 

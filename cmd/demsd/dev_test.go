@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"dems"
 	"dems/transport"
@@ -161,5 +164,20 @@ func TestPortInUse(t *testing.T) {
 	}
 	if got, err := freeAddress(t.Context(), address); err != nil || got != address {
 		t.Errorf("%s is free: %s %v", address, got, err)
+	}
+}
+
+// TestDrillsAreForDevelopment: a development cluster is started for drills, and nothing else is unless it is said.
+func TestDrillsAreForDevelopment(t *testing.T) {
+	d := newTestDev(t)
+	for _, p := range []process{d.nodeProcess(0, []string{"127.0.0.1:1"}), d.frontEndProcess("127.0.0.1:2", []string{"127.0.0.1:1"})} {
+		if !slices.Contains(p.args, "--enable-faults") {
+			t.Errorf("%s is not started for drills: %v", p.name, p.args)
+		}
+	}
+	for _, command := range []*cobra.Command{newNodeCommand(), newFrontEndCommand()} {
+		if flag := command.Flags().Lookup("enable-faults"); flag == nil || flag.DefValue != "false" {
+			t.Errorf("%s: --enable-faults is %+v", command.Name(), flag)
+		}
 	}
 }

@@ -25,7 +25,7 @@ const maxConnections = 16384
 
 type frontEndFlags struct {
 	id, listen, nodes, url, reply, pkiDir, pidDir string
-	insecure                                      bool
+	insecure, enableFaults                        bool
 	deadline                                      time.Duration
 	batchesInFlight                               int
 }
@@ -60,6 +60,7 @@ loopback addresses only, unless --insecure is given.`,
 	set.StringVar(&flags.pkiDir, "pki-dir", defaultPKIDir, "the folder with the cluster's certificates")
 	set.StringVar(&flags.pidDir, "pid-dir", "", "a folder to write the process ID to, as a file named pid (default: none)")
 	set.BoolVar(&flags.insecure, "insecure", false, "listen on any address although authentication is off")
+	set.BoolVar(&flags.enableFaults, "enable-faults", false, "for drills: serve /v1/faults, by which anybody can make nodes misbehave that have the flag, too")
 	set.DurationVar(&flags.deadline, "deadline", 10*time.Second, "how long a request may wait for a majority")
 	set.IntVar(&flags.batchesInFlight, "batches-in-flight", 1, "how many batches may be on their way at once; more make smaller batches, and help where disks or lines are slow")
 	return command
@@ -158,7 +159,7 @@ func serveFrontEnd(ctx context.Context, flags frontEndFlags, nodes []string, end
 	if err != nil {
 		return usageError{err}
 	}
-	rest := frontend.RESTConfig{Logger: logger, Registry: registry, Deadline: flags.deadline}
+	rest := frontend.RESTConfig{Logger: logger, Registry: registry, Deadline: flags.deadline, EnableFaults: flags.enableFaults}
 	if err := rest.Validate(); err != nil {
 		return usageError{err}
 	}

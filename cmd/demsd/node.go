@@ -37,6 +37,8 @@ type nodeFlags struct {
 
 	snapshotInterval                time.Duration
 	snapshotThreshold, trailingLogs uint64
+
+	enableFaults bool
 }
 
 func newNodeCommand() *cobra.Command {
@@ -66,6 +68,7 @@ It needs a certificate of the cluster; see demsd pki. Start every node with the 
 	set.StringVar(&flags.pkiDir, "pki-dir", defaultPKIDir, "the folder with the cluster's certificates")
 	set.StringVar(&flags.cities, "cities", dems.DefaultCities().String(), "the cluster's cities; the same for every node, for ever")
 	set.StringVar(&flags.metricsListen, "metrics-listen", "", "HOST:PORT to serve /metrics on (TCP; default: nowhere)")
+	set.BoolVar(&flags.enableFaults, "enable-faults", false, "for drills: let front ends make this node misbehave; never where data matters")
 	defaults := node.DefaultConfig()
 	set.DurationVar(&flags.snapshotInterval, "snapshot-interval", defaults.SnapshotInterval, "how often, times 1 to 2, the node looks whether a snapshot is due")
 	set.Uint64Var(&flags.snapshotThreshold, "snapshot-threshold", defaults.SnapshotThreshold, "how many log entries since the last snapshot make one due")
@@ -169,7 +172,7 @@ func runNode(ctx context.Context, flags nodeFlags, logger *slog.Logger) (err err
 	config.ID, config.DataDir, config.Peers, config.Cities = dems.NodeID(flags.id), flags.dataDir, peers, cities
 	config.Endpoint, config.Address, config.Version = endpoint, peers[dems.NodeID(flags.id)], programVersion()
 	config.SnapshotInterval, config.SnapshotThreshold, config.TrailingLogs = flags.snapshotInterval, flags.snapshotThreshold, flags.trailingLogs
-	config.Logger, config.Metrics = logger, registry
+	config.Logger, config.Metrics, config.EnableFaults = logger, registry, flags.enableFaults
 	n, err := node.Open(ctx, config)
 	if err != nil {
 		if ctx.Err() != nil {
