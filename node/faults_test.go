@@ -361,3 +361,31 @@ func TestMuteCallsStayUnanswered(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingIsHeldLongerThanTheNode shows that the end of a node lets go of whoever waits for it: the endpoint may live on.
+func TestNothingIsHeldLongerThanTheNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Node{state: &stateMachine{faults: started(t, dems.Fault{Kind: dems.Mute})}}
+		n.work, n.stop = context.WithCancel(t.Context())
+		handler := n.handler()
+		answers := make(chan error, 3)
+		go func() {
+			_, err := handler.Status(t.Context())
+			answers <- err
+		}()
+		go func() { answers <- handler.Replace(t.Context(), "n2") }()
+		go func() { answers <- handler.Votes(t.Context(), 1, nil) }()
+		synctest.Wait()
+		if len(answers) != 0 {
+			t.Fatalf("a mute node answers: %v", <-answers)
+		}
+		n.stop()
+		for range 3 {
+			err := <-answers
+			refused, ok := errors.AsType[*dems.ReplicaError](err)
+			if !ok || refused.Kind != dems.NotApplied || !errors.Is(err, errReleased) {
+				t.Error(err)
+			}
+		}
+	})
+}
