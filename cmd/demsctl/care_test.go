@@ -169,11 +169,12 @@ func TestReplacementGoesOnWithoutItsWatcher(t *testing.T) {
 
 func TestIncidentsAreDescribed(t *testing.T) {
 	for want, incident := range map[string]client.Incident{
-		"": {},
-		"n1: It does not answer. (incarnation 2)":                     {By: "n1", Detail: "It does not answer.", Incarnation: 2},
-		"Incarnation 2 is a voter.":                                   {Detail: "Incarnation 2 is a voter.", Incarnation: 2},
-		"n1: (incarnation 1) at index 7 expected a, answered nothing": {By: "n1", Incarnation: 1, Index: 7, Expected: "a"},
-		"Wrong at index 7. expected nothing, answered b":              {Detail: "Wrong at index 7.", Index: 7, Answered: "b"},
+		"":                                       {},
+		"n1:":                                    {By: "n1"},
+		"n1: It does not answer. Incarnation 2.": {By: "n1", Detail: "It does not answer.", Incarnation: 2},
+		"Incarnation 2 is a voter.":              {Detail: "Incarnation 2 is a voter.", Incarnation: 2},
+		"n1: Evidence at index 7. Expected a, answered nothing. Incarnation 12.": {By: "n1", Incarnation: 12, Index: 7, Expected: "a"},
+		"By n1 wrong at index 7. Expected nothing, answered b c.":                {By: "n1", Detail: "By n1 wrong at index 7", Index: 7, Answered: "b \n c"},
 	} {
 		if got := describeIncident(&incident); got != want {
 			t.Errorf("%+v is described as %q, want %q", incident, got, want)

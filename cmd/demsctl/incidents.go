@@ -122,26 +122,33 @@ func incidentRows(incidents []client.Incident) [][]cell {
 	return rows
 }
 
-// describeIncident says in one line what happened, whose word that is and what the evidence is.
+// describeIncident says in one line what happened, whose word that is and what the evidence is. What one sentence has said the
+// next does not repeat.
 func describeIncident(incident *client.Incident) string {
-	var parts []string
-	add := func(format string, arguments ...any) { parts = append(parts, fmt.Sprintf(format, arguments...)) }
-	if incident.By != "" {
-		add("%s:", incident.By)
+	text := ""
+	add := func(sentence string) {
+		if sentence = strings.Join(strings.Fields(sentence), " "); sentence == "" {
+			return
+		}
+		if text != "" {
+			text += " "
+		}
+		text += strings.TrimSuffix(sentence, ".") + "."
 	}
-	if incident.Detail != "" {
-		add("%s", incident.Detail)
-	}
-	if incident.Incarnation != 0 && !strings.Contains(incident.Detail, fmt.Sprintf("ncarnation %d", incident.Incarnation)) {
-		add("(incarnation %d)", incident.Incarnation)
-	}
-	if incident.Index != 0 && !strings.Contains(incident.Detail, fmt.Sprintf("index %d", incident.Index)) {
-		add("at index %d", incident.Index)
+	add(incident.Detail)
+	if index := fmt.Sprintf("index %d", incident.Index); incident.Index != 0 && !strings.Contains(text, index) {
+		add("Evidence at " + index)
 	}
 	if incident.Expected != "" || incident.Answered != "" {
-		add("expected %s, answered %s", orNothing(incident.Expected), orNothing(incident.Answered))
+		add("Expected " + orNothing(incident.Expected) + ", answered " + orNothing(incident.Answered))
 	}
-	return strings.Join(parts, " ")
+	if number := fmt.Sprintf("ncarnation %d", incident.Incarnation); incident.Incarnation != 0 && !strings.Contains(text, number) {
+		add("I" + number)
+	}
+	if incident.By == "" || strings.Contains(incident.Detail, incident.By) {
+		return text
+	}
+	return strings.TrimSuffix(incident.By+": "+text, " ")
 }
 
 func orNothing(text string) string {
