@@ -68,7 +68,7 @@ func (m *Machine) checkVerdicts() error {
 		if c.standing(v.node).Condition != dems.Correct {
 			return broken("a verdict on %s is still there", v.node)
 		}
-		if i > 0 && compareVerdict(c.verdicts[i-1], &dems.Verdict{Node: v.node, By: v.by}) >= 0 {
+		if i > 0 && compareVerdicts(c.verdicts[i-1], *v) >= 0 {
 			return broken("the verdict of %s on %s is out of order", v.by, v.node)
 		}
 	}

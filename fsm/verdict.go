@@ -29,14 +29,14 @@ func (m *Machine) applyVerdict(v *dems.Verdict, applied *Applied) string {
 		return fmt.Sprintf("a verdict on %s, which is %s already", v.Node, accused.Condition)
 	}
 	now := max(m.logTime(), uint64(max(0, v.Time.UnixMilli())))
-	at, found := slices.BinarySearchFunc(c.verdicts, v, compareVerdict)
+	added := verdict{node: v.Node, by: v.By, incarnation: v.Incarnation, byIncarnation: v.ByIncarnation, time: now}
+	at, found := slices.BinarySearchFunc(c.verdicts, added, compareVerdicts)
 	if found && within(verdictLifetime, c.verdicts[at].time, now) {
 		return fmt.Sprintf("%s has given a verdict on %s within the last minute", v.By, v.Node)
 	}
 	m.advance(v.Time)
 	m.dropVerdicts(func(old *verdict) bool { return !within(verdictLifetime, old.time, now) })
-	added := verdict{node: v.Node, by: v.By, incarnation: v.Incarnation, byIncarnation: v.ByIncarnation, time: now}
-	at, _ = slices.BinarySearchFunc(c.verdicts, v, compareVerdict)
+	at, _ = slices.BinarySearchFunc(c.verdicts, added, compareVerdicts)
 	c.verdicts = slices.Insert(c.verdicts, at, added)
 	m.common.add(added.hash())
 	incident := dems.Incident{
@@ -56,9 +56,8 @@ func (m *Machine) applyVerdict(v *dems.Verdict, applied *Applied) string {
 	return ""
 }
 
-func compareVerdict(held verdict, v *dems.Verdict) int {
-	return cmp.Or(cmp.Compare(held.node, v.Node), cmp.Compare(held.by, v.By))
-}
+// compareVerdicts orders verdicts by node, then by who found it. Nobody has two on the same node.
+func compareVerdicts(a, b verdict) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.by, b.by)) }
 
 // tally returns how many voters found a node wrong, and how many voters there are besides it. Whoever has given a verdict
 // that is held is a voter.
