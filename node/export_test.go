@@ -1,6 +1,29 @@
 package node
 
-import "github.com/hashicorp/raft"
+import (
+	"context"
+	"reflect"
+	"unsafe"
+
+	"dems"
+
+	"github.com/hashicorp/raft"
+)
 
 // Raft returns what tests reach around the node's own checks with.
 func (n *Node) Raft() *raft.Raft { return n.raft.Load() }
+
+// Damage changes the state in memory as a broken memory module would: past every method of it.
+func (n *Node) Damage() { n.state.damage() }
+
+func (s *stateMachine) damage() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	versions := reflect.ValueOf(s.machine).Elem().FieldByName("states").Index(0).FieldByName("membership")
+	*(*uint64)(unsafe.Pointer(versions.Index(1).UnsafeAddr()))++
+}
+
+// Confirm asks the voters of the node's configuration about a state.
+func (n *Node) Confirm(ctx context.Context, index uint64, digest dems.Digest) error {
+	return n.confirm(ctx, n.state.getConfiguration().servers, index, digest)
+}

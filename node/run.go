@@ -106,6 +106,7 @@ func (n *Node) startBackground(r *raft.Raft, group *sync.WaitGroup) {
 	}
 	group.Go(func() { n.watchVotes(n.work, ownVotes{n, n}) })
 	group.Go(func() { n.judge(n.work) })
+	group.Go(func() { n.auditState(n.work) })
 	group.Go(func() { n.replace(n.work, r) })
 	group.Go(func() { n.learn(n.work) })
 	group.Go(func() { n.recordIncidents(n.work) })

@@ -35,6 +35,8 @@ type stateMachine struct {
 	history     *history
 	faults      *faults
 	told        func() // is called after entries that may concern the cluster's members
+	// confirm asks voters for their state at an index and returns an error if a majority of them had another digest there.
+	confirm func(ctx context.Context, voters []raft.Server, index uint64, digest dems.Digest) error
 
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
@@ -163,11 +165,11 @@ func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &snapshot{s.machine.Snapshot(), s.logs}, nil
+	return &snapshot{s.machine.Snapshot(), s}, nil
 }
 
-// Restore implements raft.FSM for a snapshot that the leader sent. One that cannot be used is deleted: it is the newest,
-// and the next start would fail on it.
+// Restore implements raft.FSM for a snapshot that the leader sent. One that cannot be used, or that a majority of the
+// voters contradicts, is deleted: it is the newest, and the next start would fail on it or spread what is wrong.
 func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	source, ok := reader.(raft.ReadCloserWrapper)
 	if !ok {
@@ -180,6 +182,9 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	machine, err := fsm.Restore(reader, s.cities)
 	if err == nil && machine.Index() < s.applied.get() {
 		err = fmt.Errorf("the snapshot ends at index %d, but %d is applied here", machine.Index(), s.applied.get())
+	}
+	if err == nil {
+		err = s.confirm(context.Background(), received.Meta.Configuration.Servers, machine.Index(), machine.Digest())
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("snapshot from the leader: %w", err), s.snapshots.Remove(received.Meta.ID))
@@ -245,22 +250,26 @@ func (s *stateMachine) getConfiguration() configuration {
 // snapshot is the state at one index. It implements raft.FSMSnapshot.
 type snapshot struct {
 	*fsm.Snapshot
-	logs *citylog.Logs
+	of *stateMachine
 }
 
 // persistTimeout bounds how long a snapshot waits for the city logs to be durable.
 const persistTimeout = time.Minute
 
 // Persist implements raft.FSMSnapshot. The records that the state counts are durable before the snapshot is: Raft will
-// not replay them again. A state that is not what its digest says is kept from spreading.
+// not replay them again. A state that is not what its digest says, or not what a majority of the voters had, is kept from
+// spreading: the snapshot is refused, and the node goes on until its peers have judged it.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	ctx, cancel := context.WithTimeout(context.Background(), persistTimeout)
 	defer cancel()
-	if err := s.logs.Sync(ctx, s); err != nil {
+	if err := s.of.logs.Sync(ctx, s); err != nil {
 		return err
 	}
 	if again := s.Recompute(); again != s.Digest() {
 		return fmt.Errorf("the state at index %d has digest %s, but its records give %s", s.Index(), s.Digest(), again)
+	}
+	if err := s.of.confirm(ctx, s.of.getConfiguration().servers, s.Index(), s.Digest()); err != nil {
+		return err
 	}
 	if _, err := s.WriteTo(sink); err != nil {
 		return err

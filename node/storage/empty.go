@@ -13,14 +13,16 @@ import (
 // CityLogFolder is the folder of a data folder that holds the city logs.
 const CityLogFolder = "logs"
 
+// Steps are the steps of Empty, in order, as its failpoint is told of them.
+var Steps = []string{"empty-proof", "empty-log", "empty-snapshots", "empty-city-logs", "empty-marker", "empty-done"}
+
 // Empty deletes what an incarnation that was removed has left in a data folder, its log, terms and votes, snapshots and
 // city logs, and makes it the folder of the next incarnation, which has no past. A folder without a past is only given to
 // the next incarnation. Everything else in the folder stays.
 //
 // The proof has to be of the very incarnation whose folder it is; otherwise nothing is changed. It is written into the
 // folder first, so that Open finishes what a crash interrupts. The folder must not be open, here or in another process.
-// The failpoint, which may be nil, is called after each step with its name: empty-proof, empty-log, empty-snapshots,
-// empty-city-logs, empty-marker, empty-done.
+// The failpoint, which may be nil, is called after each of Steps.
 func Empty(ctx context.Context, config Config, removal *Removal, failpoint func(step string)) (err error) {
 	if failpoint == nil {
 		failpoint = func(string) {}

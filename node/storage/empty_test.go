@@ -17,9 +17,6 @@ import (
 	"dems"
 )
 
-// steps are the steps of an emptying.
-var steps = []string{"empty-proof", "empty-log", "empty-snapshots", "empty-city-logs", "empty-marker", "empty-done"}
-
 // keptFiles stay when a folder is emptied.
 var keptFiles = []string{"stateless-reset.key", "pid", "log", "notes of an operator"}
 
@@ -106,7 +103,7 @@ func TestEmptiedFolderIsTheNextIncarnations(t *testing.T) {
 		dir := lived(t, incarnation)
 		var seen []string
 		err := Empty(t.Context(), config(dir), proof(t, incarnation, next), func(step string) { seen = append(seen, step) })
-		if err != nil || !slices.Equal(seen, steps) {
+		if err != nil || !slices.Equal(seen, Steps) {
 			t.Fatalf("%v, steps %q", err, seen)
 		}
 		expectNew(t, dir, next)
@@ -195,8 +192,8 @@ func TestOpenFolderIsNotEmptied(t *testing.T) {
 
 // TestEmptyingIsFinished stops an emptying at each step, stops finishing it at each step, and then starts the node.
 func TestEmptyingIsFinished(t *testing.T) {
-	for i, first := range steps {
-		for _, second := range append([]string{""}, steps[1:]...) {
+	for i, first := range Steps {
+		for _, second := range append([]string{""}, Steps[1:]...) {
 			t.Run(first+" "+second, func(t *testing.T) {
 				dir, removal := lived(t, 2), proof(t, 2, 3)
 				if at, err := until(func() error { return Empty(t.Context(), config(dir), removal, stopAt(first)) }); at != first || err != nil {
@@ -210,7 +207,7 @@ func TestEmptyingIsFinished(t *testing.T) {
 					_, err := finish(t.Context(), &finishing, stopAt(second))
 					return err
 				})
-				if err != nil || at != second && i < slices.Index(steps, "empty-marker") {
+				if err != nil || at != second && i < slices.Index(Steps, "empty-marker") {
 					t.Fatalf("stopped at %q, %v", at, err)
 				}
 				expectNew(t, dir, 3)
@@ -221,7 +218,7 @@ func TestEmptyingIsFinished(t *testing.T) {
 
 // TestEmptyingIsBegunAgain calls Empty, not Open, after a crash: with the same proof, or with that of the next removal.
 func TestEmptyingIsBegunAgain(t *testing.T) {
-	for _, step := range steps {
+	for _, step := range Steps {
 		for incarnation, next := range map[uint64]uint64{1: 2, 2: 3} {
 			dir := lived(t, 1)
 			if at, err := until(func() error { return Empty(t.Context(), config(dir), proof(t, 1, 2), stopAt(step)) }); at != step || err != nil {
@@ -238,7 +235,7 @@ func TestEmptyingIsBegunAgain(t *testing.T) {
 
 // TestEmptyingIsKilled kills the process at each step.
 func TestEmptyingIsKilled(t *testing.T) {
-	for _, step := range steps {
+	for _, step := range Steps {
 		dir := lived(t, 1)
 		child := exec.CommandContext(t.Context(), os.Args[0])
 		child.Env = append(os.Environ(), childFolder+"="+dir, childStep+"="+step)
@@ -349,7 +346,7 @@ func TestEmptyingAFolderWithoutAPast(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, step := range append([]string{""}, steps...) {
+			for _, step := range append([]string{""}, Steps...) {
 				dir := t.TempDir()
 				make(t, dir)
 				if at, err := until(func() error { return Empty(t.Context(), config(dir), proof(t, 1, 7), stopAt(step)) }); at != step || err != nil {

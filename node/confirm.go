@@ -1,0 +1,59 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dems"
+
+	"github.com/hashicorp/raft"
+)
+
+// confirmTimeout bounds asking the voters about the state that a snapshot holds.
+const confirmTimeout = 500 * time.Millisecond
+
+// confirm asks the voters of a configuration what state they had at an index, and returns an error if a majority of them
+// had another one: that state must not be handed on, nor be taken over. It is no error if too few can tell. A voter that
+// is not there yet is asked again until the time is up.
+func (n *Node) confirm(ctx context.Context, servers []raft.Server, index uint64, digest dems.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	defer context.AfterFunc(n.work, cancel)()
+	voters, asked, same := 0, 0, 0
+	answers := make(chan voterDigest, len(servers))
+	for _, member := range members(servers) {
+		if member.Suffrage != dems.Voter {
+			continue
+		}
+		voters++
+		if member.ID != n.config.ID && n.replica(member.ID) != nil {
+			asked++
+			go func() { answers <- n.digestOf(ctx, member.ID, index) }()
+		} else if own, known := n.state.history.at(index); member.ID == n.config.ID && known && own == digest {
+			same++
+		}
+	}
+	needed, others := voters/2+1, make(map[dems.Digest]int)
+	var contradiction error
+	for ; asked > 0; asked-- { // all of them answer: ctx ends their calls
+		got := <-answers
+		switch {
+		case got.err != nil:
+		case got.digest == digest:
+			same++
+		default:
+			if others[got.digest]++; others[got.digest] >= needed {
+				contradiction = fmt.Errorf("the state at index %d has digest %s, but %d of %d voters had %s", index, digest,
+					others[got.digest], voters, got.digest)
+			}
+		}
+		if contradiction != nil || same >= needed {
+			cancel()
+		}
+	}
+	if contradiction == nil && same < needed && n.work.Err() != nil {
+		return errStopping
+	}
+	return contradiction
+}
