@@ -133,7 +133,7 @@ func describeIncident(incident *client.Incident) string {
 		if text != "" {
 			text += " "
 		}
-		text += strings.TrimSuffix(sentence, ".") + "."
+		text += strings.TrimRight(sentence, ".;") + "."
 	}
 	add(incident.Detail)
 	if index := fmt.Sprintf("index %d", incident.Index); incident.Index != 0 && !strings.Contains(text, index) {
