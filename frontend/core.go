@@ -129,6 +129,7 @@ func (c *Core) Run(ctx context.Context) error {
 	group.Go(func() error { return c.proposer.run(groupCtx) })
 	group.Go(func() error { return c.reader.run(groupCtx) })
 	group.Go(func() error { return c.judge.errands.run(groupCtx) })
+	group.Go(func() error { return c.proposer.suspector.errands.run(groupCtx) })
 	group.Go(func() error { return c.reports.run(groupCtx) })
 	group.Go(func() error { return c.learnCities(groupCtx) })
 	err := group.Wait()

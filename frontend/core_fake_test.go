@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,7 @@ type fakeNode struct {
 	queries  int // calls of Query that reached it
 	reports  []dems.Report
 	suspects []dems.Suspicion
+	statuses atomic.Int64 // calls of Status that reached it
 }
 
 // lies are what a node does instead of the right thing; each is nil or called without locks held.
@@ -480,6 +482,7 @@ func (r *fakeReplica) Status(ctx context.Context) (status dems.NodeStatus, err e
 	var alter func(*dems.NodeStatus)
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
 		w := n.world
+		n.statuses.Add(1)
 		status = dems.NodeStatus{
 			ID: n.id, Incarnation: n.life, Address: n.address, Ready: !n.unready, Term: w.term, Applied: n.machine.Index(),
 			Digest: n.machine.Digest(), Configuration: w.configuration, Members: append([]dems.Member(nil), w.members...),

@@ -18,6 +18,7 @@ import (
 // attempt is a proposal of a batch to a leader and, when that is known, the answer.
 type attempt struct {
 	node    *node
+	term    uint64 // in which it was believed to lead
 	started time.Time
 	stop    context.CancelFunc
 	reply   dems.BatchReply
@@ -41,7 +42,8 @@ type course struct {
 	replyTime  time.Time     // when it said so
 	applicable int           // attempts that may have been, or may yet be, applied, without the current one
 	retry      *time.Timer   // runs while no attempt may be made after one that failed
-	resting    bool          // it runs
+	failed     *attempt      // the one that failed, while that runs; a new leader may be tried all the same
+	alarm      *time.Timer   // tells that the leader takes too long
 	splitTime  time.Time     // since when no majority can be got without waiting for somebody to vote again; zero: one can
 	sent       [][]*pending  // what the batch has been proposed as: shorter each time, as waiters give up
 	answered   bool          // the waiters have their answers; what follows is the check
@@ -58,10 +60,12 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 	c := &course{
 		proposer: p, flight: f, ctx: ctx, lose: lose,
 		attempts: make(chan *attempt), started: time.Now(), allowance: doubt, retry: time.NewTimer(time.Hour),
+		alarm: time.NewTimer(time.Hour),
 	}
 	defer c.group.Wait()
 	defer cancel()
 	defer c.retry.Stop()
+	defer c.alarm.Stop()
 	impatient := time.NewTicker(patience)
 	defer impatient.Stop()
 	for {
@@ -91,7 +95,12 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 		case got := <-c.attempts:
 			c.handle(got)
 		case <-c.retry.C:
-			c.resting = false
+			c.failed = nil
+		case <-c.alarm.C:
+			if c.current != nil {
+				p.suspector.suspect(c.current.node)
+				c.alarm.Reset(suspicionPause)
+			}
 		case <-impatient.C:
 			if c.deserted() {
 				return
@@ -112,7 +121,8 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 func (c *course) steer(v *view) bool {
 	leader := v.leader
 	switch {
-	case leader == nil || c.resting,
+	case leader == nil,
+		c.failed != nil && (c.failed.node == leader || c.failed.term >= v.term),
 		c.current != nil && c.current.node == leader,
 		c.replied != nil && c.replied.node == leader:
 		return true
@@ -137,8 +147,9 @@ func (c *course) steer(v *view) bool {
 		Batch: dems.Batch{Session: f.session, Number: f.number, Commands: commands},
 	})
 	ctx, stop := context.WithCancel(c.ctx)
-	made := &attempt{node: leader, started: time.Now(), stop: stop}
+	made := &attempt{node: leader, term: v.term, started: time.Now(), stop: stop}
 	c.current = made
+	c.alarm.Reset(c.proposer.suspector.deadline())
 	c.group.Go(func() {
 		defer stop()
 		made.reply, made.err = leader.replica.Propose(ctx, entry)
@@ -197,21 +208,26 @@ func (c *course) handle(got *attempt) {
 	}
 	c.current = nil
 	if got.err == nil {
+		c.proposer.suspector.answered(time.Since(got.started))
 		c.applicable++
 		c.replied, c.replyTime = got, time.Now()
 		return
 	}
 	c.proposer.logger.Debug("proposal failed", "node", got.node.address, "batch", c.flight.number, "error", got.err)
 	refused, ok := errors.AsType[*dems.ReplicaError](got.err)
-	if !ok || refused.Kind == dems.UnknownOutcome {
+	unknown := !ok || refused.Kind == dems.UnknownOutcome
+	if unknown {
 		c.applicable++
+	}
+	if unknown || refused.Kind == dems.NotApplied { // the connection broke, or there is none
+		c.proposer.suspector.suspect(got.node)
 	}
 	if c.applicable == 0 {
 		for _, waiter := range c.flight.waiters {
 			waiter.state.CompareAndSwap(proposed, waiting)
 		}
 	}
-	c.resting = true
+	c.failed = got
 	c.retry.Reset(retryPause)
 	c.proposer.learn(got.node, got.err)
 }

@@ -21,8 +21,11 @@ const (
 	pollInterval = time.Second
 	// pollTimeout bounds one such question.
 	pollTimeout = 500 * time.Millisecond
-	// pollPause is the least time between two of them, however many requests are worried.
-	pollPause = 20 * time.Millisecond
+	// pollPause is the least time between two of them, however many requests are worried: short, for the first write after
+	// a leader's death waits for it.
+	pollPause = 5 * time.Millisecond
+	// haste is how long nodes are asked one time after the other when somebody has lost the leader.
+	haste = 250 * time.Millisecond
 )
 
 // node is one node as this front end knows it.
@@ -114,6 +117,7 @@ type members struct {
 	logger  *slog.Logger
 	group   sync.WaitGroup // one poller per node
 	current atomic.Pointer[view]
+	hurried atomic.Pointer[time.Time] // until when nodes are polled without a pause; nil: they are not
 
 	mu  sync.Mutex      // held while current is replaced
 	ctx context.Context // pollers live as long as it; nil before run and after
@@ -170,6 +174,9 @@ func (m *members) poll(ctx context.Context, n *node) {
 		if !pause(ctx, nil, pollPause) {
 			return
 		}
+		if until := m.hurried.Load(); until != nil && time.Now().Before(*until) {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -177,6 +184,13 @@ func (m *members) poll(ctx context.Context, n *node) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// hurry has every node polled fast until another leader is known, or for a while.
+func (m *members) hurry() {
+	until := time.Now().Add(haste)
+	m.hurried.Store(&until)
+	m.refresh()
 }
 
 // refresh asks every node for its status soon. It does not wait; watch tells when something changed.
@@ -251,6 +265,7 @@ func (m *members) reconsider() {
 		return
 	}
 	if next.leader != current.leader && next.leader != nil {
+		m.hurried.Store(nil)
 		m.logger.Info("leader changed", "leader", next.leader.name(), "term", next.term)
 	}
 	next.replaced = make(chan struct{})

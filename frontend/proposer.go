@@ -34,6 +34,7 @@ type proposer struct {
 	logger       *slog.Logger
 	metrics      *coreMetrics
 	judge        *judge
+	suspector    *suspector
 	now          func() time.Time
 
 	queue        queue
@@ -58,6 +59,7 @@ func newProposer(m *members, config *Config, metrics *coreMetrics, judge *judge)
 		logger:       config.Logger,
 		metrics:      metrics,
 		judge:        judge,
+		suspector:    newSuspector(m, config.Logger, metrics),
 		now:          config.Now,
 		queue:        queue{filled: make(chan struct{}, 1)},
 		ended:        make(chan struct{}),
@@ -151,6 +153,8 @@ func (p *proposer) register(ctx context.Context, leader *node, entry []byte) err
 		_, err := leader.replica.Propose(ctx, entry)
 		done <- err
 	}()
+	alarm := time.NewTimer(p.suspector.deadline())
+	defer alarm.Stop()
 	for {
 		view, changed := p.members.watch()
 		if view.leader != leader {
@@ -161,6 +165,9 @@ func (p *proposer) register(ctx context.Context, leader *node, entry []byte) err
 		case err := <-done:
 			return err
 		case <-changed:
+		case <-alarm.C:
+			p.suspector.suspect(leader)
+			alarm.Reset(suspicionPause)
 		}
 	}
 }
@@ -191,7 +198,7 @@ func (p *proposer) learn(n *node, err error) {
 	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader {
 		p.members.hint(n, refused.Leader)
 	}
-	p.members.refresh()
+	p.members.hurry()
 }
 
 // runSession forms batches until the context ends or the session is lost, and returns when every batch has landed. A
