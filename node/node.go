@@ -147,7 +147,7 @@ func (n *Node) openState() error {
 	}
 	var err error
 	n.logs, err = citylog.Open(citylog.Config{
-		Dir: filepath.Join(n.config.DataDir, "logs"), Cities: n.config.Cities, State: n.state, Sources: sources, Logger: n.logger,
+		Dir: filepath.Join(n.config.DataDir, storage.CityLogFolder), Cities: n.config.Cities, State: n.state, Sources: sources, Logger: n.logger,
 	})
 	n.state.logs = n.logs
 	return err
