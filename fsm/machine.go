@@ -36,7 +36,7 @@ const typeCount = len(dems.EventTypes) + 1
 
 // Applied is what one entry did. It belongs to the caller, who must not change Results: the machine keeps them.
 type Applied struct {
-	Kind           dems.EntryKind
+	Kind           dems.EntryKind  // 0 of a configuration
 	Session, Batch uint64          // BatchEntry only
 	Commands       int             // BatchEntry only: how many commands it executed; 0 of one that was applied before
 	Results        []byte          // BatchEntry only: dems.AppendResults of its results, in the order of its commands

@@ -57,7 +57,9 @@ func (m *Machine) applyVerdict(v *dems.Verdict, applied *Applied) string {
 }
 
 // compareVerdicts orders verdicts by node, then by who found it. Nobody has two on the same node.
-func compareVerdicts(a, b verdict) int { return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.by, b.by)) }
+func compareVerdicts(a, b verdict) int {
+	return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.by, b.by))
+}
 
 // tally returns how many voters found a node wrong, and how many voters there are besides it. Whoever has given a verdict
 // that is held is a voter.
