@@ -25,12 +25,15 @@ func (c *Core) Status(ctx context.Context) ClusterStatus {
 			if ctx.Err() == nil || err == nil {
 				c.members.update(n, said, err)
 			}
-			if err != nil || !n.speaks(said.ID) {
+			answers := err == nil && n.speaks(said.ID)
+			if !answers {
 				said, _ = c.members.statusOf(n) // what it said last
-				said.Ready = false
 			}
-			status.Nodes[i] = view.describe(n, &said)
-			status.Nodes[i].Strikes = c.judge.strikesOf(n.name(), said.Incarnation)
+			strikes := c.judge.strikesOf(n.name(), said.Incarnation)
+			status.Nodes[i] = NodeView{
+				ID: n.name(), Incarnation: said.Incarnation, Suffrage: view.suffrage(n), Applied: said.Applied, Digest: said.Digest,
+				Strikes: strikes, State: state(answers, said.Ready, c.members.standing(n.name()), strikes),
+			}
 		})
 	}
 	group.Wait()
@@ -42,20 +45,32 @@ func (c *Core) Status(ctx context.Context) ClusterStatus {
 	return status
 }
 
-// describe returns what is known of a node. Whether it votes is what a majority says, the rest is its own word.
-func (v *view) describe(n *node, said *dems.NodeStatus) NodeView {
-	state, suffrage := "healthy", dems.None
-	if !said.Ready {
-		state = "down"
-	}
+// suffrage returns what a majority says of a node: whether it votes.
+func (v *view) suffrage(n *node) dems.Suffrage {
 	for _, member := range v.members {
 		if member.ID == n.name() {
-			suffrage = member.Suffrage
+			return member.Suffrage
 		}
 	}
-	return NodeView{
-		ID: n.name(), Incarnation: said.Incarnation, State: state, Suffrage: suffrage, Applied: said.Applied, Digest: said.Digest,
+	return dems.None
+}
+
+// state returns what clients are told of a node, by whether it answers, whether it says that it has caught up, where a
+// majority says that it stands, and what it has got wrong here.
+func state(answers, ready bool, standing dems.Condition, strikes int) string {
+	switch {
+	case !answers:
+		return "down"
+	case standing == dems.Expelled || standing == dems.Rejoining:
+		return "replacing"
+	case standing == dems.Convicted || standing == dems.Quarantined:
+		return "incorrect"
+	case !ready:
+		return "down"
+	case strikes > 0:
+		return "suspected"
 	}
+	return "healthy"
 }
 
 // Transfer implements Cluster.
@@ -106,7 +121,7 @@ func (c *Core) Checks(ctx context.Context) []Check {
 	checks := make([]Check, 0, len(status.Nodes)+4)
 	healthy := 0
 	for _, n := range status.Nodes {
-		if n.State == "healthy" && n.Suffrage == dems.Voter {
+		if (n.State == "healthy" || n.State == "suspected") && n.Suffrage == dems.Voter {
 			healthy++
 		}
 	}

@@ -53,6 +53,7 @@ func (j *judge) right(id dems.NodeID, incarnation uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.strikes.Right(id, incarnation)
+	j.metrics.strikes.WithLabelValues(string(id)).Set(float64(j.strikes.Of(id, incarnation)))
 	j.struck.Store(j.strikes.Any() > 0)
 }
 
@@ -61,6 +62,7 @@ func (j *judge) wrong(id dems.NodeID, incarnation uint64, evidence voting.Eviden
 	j.metrics.wrong.WithLabelValues(string(id)).Inc()
 	j.mu.Lock()
 	report, due := j.strikes.Wrong(id, incarnation, evidence, time.Now())
+	j.metrics.strikes.WithLabelValues(string(id)).Set(float64(j.strikes.Of(id, incarnation)))
 	j.struck.Store(true)
 	j.mu.Unlock()
 	if due {

@@ -29,16 +29,16 @@ func electLeader(v *view, now time.Time) (*node, uint64) {
 	for i, n := range electorate {
 		leader := n.status.Leader
 		repeated := slices.ContainsFunc(electorate[:i], func(earlier *node) bool {
-			return earlier.err == nil && earlier.status.Leader == leader
+			return v.present(earlier) && earlier.status.Leader == leader
 		})
-		if n.err != nil || repeated {
+		if !v.present(n) || repeated {
 			continue
 		}
 		candidate := claim{node: v.find(leader)}
 		if candidate.node == nil {
 			continue
 		}
-		candidate.naming, candidate.term = support(electorate, leader)
+		candidate.naming, candidate.term = v.support(electorate, leader)
 		failed := candidate.node.failed
 		candidate.passed = candidate.naming <= len(electorate)/2 && !failed.IsZero() && now.Sub(failed) < leaderMemory
 		if best.node == nil || candidate.better(&best) {
@@ -70,10 +70,10 @@ func (c *claim) better(other *claim) bool {
 
 // support returns how many of the electorate name a leader, and in which term: the middle one of those that they say, so
 // that one wrong node among three cannot make it up.
-func support(electorate []*node, leader dems.NodeID) (naming int, term uint64) {
+func (v *view) support(electorate []*node, leader dems.NodeID) (naming int, term uint64) {
 	terms := make([]uint64, 0, len(electorate))
 	for _, n := range electorate {
-		if n.err == nil && n.status.Leader == leader {
+		if v.present(n) && n.status.Leader == leader {
 			terms = append(terms, n.status.Term)
 		}
 	}

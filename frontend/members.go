@@ -83,6 +83,11 @@ func (v *view) electorate() []*node {
 	return v.distinct()
 }
 
+// present tells whether what a node last said of the cluster is the word of its present life. Callers hold members.mu.
+func (v *view) present(n *node) bool {
+	return n.err == nil && (len(v.electors) == 0 || v.electors.Counts(n.name(), n.status.Incarnation))
+}
+
 // named returns the nodes with those IDs.
 func (v *view) named(ids []dems.NodeID) []*node {
 	nodes := make([]*node, 0, len(ids))
@@ -300,7 +305,7 @@ func (m *members) adoptConfiguration(next *view) {
 
 // reports tells whether a node reports a configuration that is newer than the view's. Callers hold members.mu.
 func reports(v *view, n *node) bool {
-	return n.err == nil && len(n.status.Members) > 0 && (len(v.members) == 0 || n.status.Configuration > v.configuration)
+	return v.present(n) && len(n.status.Members) > 0 && (len(v.members) == 0 || n.status.Configuration > v.configuration)
 }
 
 // voters returns the nodes that a view's configuration names as voters, connecting to members not known yet. Callers hold
@@ -327,6 +332,26 @@ func (m *members) voters(next *view) (voters []*node, electors voting.Voters) {
 		}
 	}
 	return voters, electors
+}
+
+// standing returns where a node stands with the cluster by the word of a majority of those whose word counts; Correct where
+// they do not agree that it is not.
+func (m *members) standing(id dems.NodeID) dems.Condition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	electorate := m.view().electorate()
+	saying := map[dems.Standing]int{}
+	for _, n := range electorate {
+		for _, standing := range n.status.Standings {
+			if standing.Since = 0; standing.Node == id && m.view().present(n) {
+				if saying[standing]++; saying[standing] > len(electorate)/2 {
+					return standing.Condition
+				}
+				break // whatever else it says of the same node
+			}
+		}
+	}
+	return dems.Correct
 }
 
 // statusOf returns what the node last said, and why the last poll failed.

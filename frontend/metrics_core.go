@@ -16,6 +16,7 @@ type coreMetrics struct {
 	suspicions prometheus.Counter
 	reports    *prometheus.CounterVec // by kind
 	wrong      *prometheus.CounterVec // by node
+	strikes    *prometheus.GaugeVec   // by node
 }
 
 func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
@@ -44,10 +45,13 @@ func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
 		wrong: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dems_frontend_wrong_answers_total", Help: "Requests that a node answered unlike the majority, by node.",
 		}, []string{"node"}),
+		strikes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "dems_frontend_strikes", Help: "Wrong answers in a row of a node that has given one, by node.",
+		}, []string{"node"}),
 	}
 	if registerer != nil {
 		registerer.MustRegister(m.batchSize, m.decided, m.split, m.early, m.rounds, m.ordered, m.laneFull,
-			m.noMajority, m.suspicions, m.reports, m.wrong)
+			m.noMajority, m.suspicions, m.reports, m.wrong, m.strikes)
 	}
 	return m
 }
