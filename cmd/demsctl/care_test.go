@@ -151,6 +151,25 @@ func TestReplacementIsWaitedForWithoutFrontEnds(t *testing.T) {
 	}
 }
 
+// TestReplacementOutOfQuarantine: a node that is out is shown with the incarnation to come, and comes back under that one.
+func TestReplacementOutOfQuarantine(t *testing.T) {
+	cluster, frontEnd := withCluster(t)
+	if err := cluster.Quarantine("n2"); err != nil {
+		t.Fatal(err)
+	}
+	var output, complaints bytes.Buffer
+	for _, arguments := range [][]string{{"cluster", "status"}, {"cluster", "replace", "n2"}} {
+		if status := run(t.Context(), arguments, nil, &output, &complaints, environment(t, frontEnd)); status != 0 {
+			t.Errorf("%v: exit status %d: %s", arguments, status, complaints.String())
+		}
+	}
+	for _, want := range []string{"n2              5  incorrect  none", "Replaced: n2 is healthy, incarnation 5, a voter"} {
+		if !strings.Contains(output.String(), want) {
+			t.Errorf("%q is not in\n%s", want, output.String())
+		}
+	}
+}
+
 // TestReplacementGoesOnWithoutItsWatcher: who is interrupted is told that it does.
 func TestReplacementGoesOnWithoutItsWatcher(t *testing.T) {
 	_, frontEnd := withCluster(t)

@@ -62,7 +62,7 @@ a terminal. When it ends before that, by --wait-timeout or a signal, the exit st
 
 // replace has a node replaced, waits for the end of that, and returns what the node is then.
 func (p *program) replace(ctx context.Context, api *client.Client, id dems.NodeID, limit time.Duration) (*client.NodeView, error) {
-	before, err := incarnation(ctx, api, id)
+	least, err := nextIncarnation(ctx, api, id)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (p *program) replace(ctx context.Context, api *client.Client, id dems.NodeI
 					fmt.Fprintf(p.stderr, "demsctl: %s is %s\n", id, printable(now))
 				}
 			}
-			if node.State == "healthy" && node.Suffrage == dems.Voter && node.Incarnation > before {
+			if node.State == "healthy" && node.Suffrage == dems.Voter && node.Incarnation >= least {
 				return node, nil
 			}
 		}
@@ -97,16 +97,17 @@ func (p *program) replace(ctx context.Context, api *client.Client, id dems.NodeI
 	}
 }
 
-// incarnation returns the newest incarnation of a node that anybody knows, 0 if nobody knows one. A front end that has never
-// reached the node does not, but the registry may.
-func incarnation(ctx context.Context, api *client.Client, id dems.NodeID) (uint64, error) {
-	newest := uint64(0)
+// nextIncarnation returns the least incarnation under which a node can vote after it was replaced: of a voter the next one; a
+// node that is out already may be known by the one to come. A front end that has never reached the node knows none, but the
+// registry does.
+func nextIncarnation(ctx context.Context, api *client.Client, id dems.NodeID) (uint64, error) {
 	view, err := api.ClusterStatus(ctx)
 	if err != nil {
 		return 0, err
 	}
+	newest, votes := uint64(0), true
 	if node := nodeOf(view, id); node != nil {
-		newest = node.Incarnation
+		newest, votes = node.Incarnation, node.Suffrage == dems.Voter
 	}
 	registry, err := api.Registry(ctx)
 	if err != nil {
@@ -116,6 +117,9 @@ func incarnation(ctx context.Context, api *client.Client, id dems.NodeID) (uint6
 		if registered.ID == string(id) {
 			newest = max(newest, registered.Incarnation)
 		}
+	}
+	if votes {
+		newest++
 	}
 	return newest, nil
 }

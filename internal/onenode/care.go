@@ -57,16 +57,44 @@ func (c *Cluster) Replace(_ context.Context, id dems.NodeID) error {
 	if err := c.failure(); err != nil {
 		return err
 	}
+	err := c.replace(id, "fe1", "An operator asked for it.", false)
+	if refused, ok := errors.AsType[*refusedError](err); ok {
+		return &dems.Error{Code: dems.Unavailable, Detail: fmt.Sprintf("Node %s cannot be replaced now: %s.", id, refused.reason)}
+	}
+	return err
+}
+
+// Quarantine has a node convicted by the others until it is in quarantine.
+func (c *Cluster) Quarantine(id dems.NodeID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		standing, err := c.standing(id)
+		switch {
+		case err != nil:
+			return err
+		case standing.Condition == dems.Quarantined:
+			return nil
+		case standing.Condition == dems.Correct:
+			err = c.replace(id, "n1", "Its state differs.", true)
+		default:
+			err = c.advance()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// replace proposes a replacement. The caller holds the mutex.
+func (c *Cluster) replace(id dems.NodeID, by, cause string, automatic bool) error {
 	standing, err := c.standing(id)
 	if err != nil {
 		return err
 	}
 	_, err = c.apply(dems.Entry{Kind: dems.ReplacementEntry, Replacement: dems.Replacement{
-		Node: id, Incarnation: standing.Incarnation, By: "fe1", Cause: "An operator asked for it.", Time: c.now(),
+		Node: id, Incarnation: standing.Incarnation, By: by, Cause: cause, Automatic: automatic, Time: c.now(),
 	}})
-	if refused, ok := errors.AsType[*refusedError](err); ok {
-		return &dems.Error{Code: dems.Unavailable, Detail: fmt.Sprintf("Node %s cannot be replaced now: %s.", id, refused.reason)}
-	}
 	return err
 }
 
@@ -98,15 +126,20 @@ func (c *Cluster) Status(context.Context) frontend.ClusterStatus {
 		}
 		status.Nodes = append(status.Nodes, view)
 	}
-	for _, standing := range c.machine.Standings() {
-		if next, moves := c.step(standing, members); moves {
-			if err := c.configure(next); err != nil {
-				panic(err) // the configuration above is one
-			}
-			break
-		}
+	if err := c.advance(); err != nil {
+		panic(err) // the state machine refuses no step of a replacement
 	}
 	return status
+}
+
+// advance brings what is being replaced a step further. The caller holds the mutex.
+func (c *Cluster) advance() error {
+	for _, standing := range c.machine.Standings() {
+		if next, moves := c.step(standing, c.machine.Members()); moves {
+			return c.configure(next)
+		}
+	}
+	return nil
 }
 
 func stateOf(condition dems.Condition) string {
