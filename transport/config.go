@@ -113,7 +113,8 @@ func (c *Config) quicConfig(dialling bool) *quic.Config {
 }
 
 // Handler is what a node implements; *Replica has the same methods on the client side. Methods are called concurrently and
-// must return soon after their context ends. Errors other than *dems.ReplicaError reach the client as UnknownOutcome.
+// must return soon after their context ends; Caller tells by it who calls. Errors other than *dems.ReplicaError reach the
+// client as UnknownOutcome.
 type Handler interface {
 	// Propose orders an encoded entry, which the handler may keep, and returns the results once it is applied here.
 	// Leader only.
