@@ -132,5 +132,6 @@ func (m *Machine) leave(s *standing, applied *Applied) {
 
 // about returns an incident that the cluster as a whole brings about.
 func (m *Machine) about(s *standing, kind dems.IncidentKind, incarnation uint64, detail string) dems.Incident {
-	return dems.Incident{Time: time.UnixMilli(int64(m.logTime())).UTC(), Kind: kind, Node: s.Node, Incarnation: incarnation, Detail: detail}
+	now := time.UnixMilli(int64(m.logTime())).UTC()
+	return dems.Incident{Time: now, Kind: kind, Node: s.Node, Incarnation: incarnation, Detail: detail}
 }

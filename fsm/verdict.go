@@ -86,7 +86,8 @@ func (m *Machine) applyReplacement(r *dems.Replacement, applied *Applied) string
 	}
 	s := *known
 	if s.Incarnation != r.Incarnation {
-		return fmt.Sprintf("the replacement of %s names incarnation %d, and it is at %d: look again", r.Node, r.Incarnation, s.Incarnation)
+		return fmt.Sprintf("the replacement of %s names incarnation %d, and it is at %d: look again",
+			r.Node, r.Incarnation, s.Incarnation)
 	}
 	switch {
 	case s.Condition == dems.Correct:
