@@ -66,8 +66,7 @@ func (a *announcer) end(committed notice) {
 // announceTo sends notices to one peer until ctx ends.
 func (n *Node) announceTo(ctx context.Context, r *raft.Raft, peer dems.NodeID) {
 	mailbox := n.announcer.mailboxes[peer]
-	address := raft.ServerAddress(n.config.ID)
-	leader := n.transport.EncodePeer(n.serverID, address)
+	leader := []byte(n.config.ID) // as raftTransport.EncodePeer has it
 	for {
 		var committed notice
 		select {

@@ -104,14 +104,20 @@ func (m *manager) add(votes []dems.Vote) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range votes {
-		for _, finding := range m.records.Add(&votes[i]) {
-			if finding.WrongState || finding.Run >= verdict.Runs {
-				m.suspect(finding)
-			}
-		}
+		m.weighAll(m.records.Add(&votes[i]))
 	}
 	if len(m.suspects) > 0 || len(m.accusations) > 0 {
 		m.found.signal()
+	}
+}
+
+// weighAll takes in what the records show: a wrong state does not heal, and wrong results do count once they are several in
+// a row. Callers hold mu.
+func (m *manager) weighAll(findings []verdict.Finding) {
+	for _, finding := range findings {
+		if finding.WrongState || finding.Run >= verdict.Runs {
+			m.suspect(finding)
+		}
 	}
 }
 
@@ -217,7 +223,7 @@ func (n *Node) judge(ctx context.Context) {
 func (m *manager) setVoters(members []dems.Member) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.records.SetVoters(members)
+	m.weighAll(m.records.SetVoters(members))
 }
 
 // giveVerdict puts this node's verdict into the log.

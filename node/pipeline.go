@@ -14,6 +14,19 @@ type raftTransport struct {
 	*raft.NetworkTransport
 }
 
+// dialled tells the stream layer which incarnation of a node is meant. It implements raft.ServerAddressProvider.
+type dialled struct{}
+
+// ServerAddr implements raft.ServerAddressProvider.
+func (dialled) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	return raft.ServerAddress(id), nil
+}
+
+// EncodePeer implements raft.Transport. In messages a server's address is the node's ID, whatever is dialled.
+func (t raftTransport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []byte {
+	return []byte(address)
+}
+
 // AppendEntriesPipeline implements raft.Transport.
 func (t raftTransport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
 	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)

@@ -140,12 +140,12 @@ func (n *Node) raftConfig() *raft.Config {
 
 // startRaft starts Raft. It writes the term, which may fail; a failing write ends the goroutine.
 func (n *Node) startRaft() error {
-	layer := n.config.Endpoint.RaftLayer()
+	layer := n.config.Endpoint.RaftLayer(n.folder.Marker.Incarnation)
 	if name := layer.Addr().String(); name != string(n.config.ID) {
 		return errors.Join(fmt.Errorf("the endpoint's certificate is for %s, not for node %s", name, n.config.ID), layer.Close())
 	}
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: raftConnections, Timeout: n.config.RaftTimeout, Logger: n.raftLog, MsgpackUseNewTimeFormat: true,
+		Stream: layer, ServerAddressProvider: dialled{}, MaxPool: raftConnections, Timeout: n.config.RaftTimeout, Logger: n.raftLog, MsgpackUseNewTimeFormat: true,
 	})
 	cache, err := raft.NewLogCache(logCacheEntries, n.folder.Log)
 	if err != nil {

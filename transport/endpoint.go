@@ -102,10 +102,11 @@ func (e *Endpoint) Addr() net.Addr { return e.config.PacketConn.LocalAddr() }
 // Failed is closed when the socket broke: nothing reaches this server any more, and it should stop.
 func (e *Endpoint) Failed() <-chan struct{} { return e.failed }
 
-// RaftLayer returns Raft's view of the endpoint, in which a raft.ServerAddress is a node's ID. Peers' streams go to the
-// layer returned last; an earlier one is closed.
-func (e *Endpoint) RaftLayer() raft.StreamLayer {
-	layer := newRaftLayer(e)
+// RaftLayer returns Raft's view of the endpoint for one incarnation of the node; streams that are meant for another one are
+// refused. What is dialled is a node's ID and incarnation, as in n2.1. Peers' streams go to the layer returned last; an
+// earlier one is closed.
+func (e *Endpoint) RaftLayer(incarnation uint64) raft.StreamLayer {
+	layer := newRaftLayer(e, incarnation)
 	e.mutex.Lock()
 	previous, closed := e.raft, e.closed
 	e.raft = layer

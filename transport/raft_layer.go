@@ -2,10 +2,13 @@ package transport
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,11 +25,15 @@ const (
 )
 
 // raftLayer implements raft.StreamLayer. It holds one connection for each node dialled; every net.Conn is a stream on it.
+//
+// A stream begins with the incarnation that it is meant for, and another one refuses it. Without that a leader that has
+// been replaced and does not know it yet would take what a node's new, empty life stores for the promise of the old one.
 type raftLayer struct {
-	endpoint *Endpoint
-	incoming chan net.Conn // unbuffered: who does not accept holds the peer back
-	ctx      context.Context
-	cancel   context.CancelFunc
+	endpoint    *Endpoint
+	incarnation uint64
+	incoming    chan net.Conn // unbuffered: who does not accept holds the peer back
+	ctx         context.Context
+	cancel      context.CancelFunc
 
 	mutex      sync.Mutex
 	connectors map[dems.NodeID]*connector
@@ -35,12 +42,13 @@ type raftLayer struct {
 
 var _ raft.StreamLayer = (*raftLayer)(nil)
 
-func newRaftLayer(endpoint *Endpoint) *raftLayer {
+func newRaftLayer(endpoint *Endpoint, incarnation uint64) *raftLayer {
 	layer := &raftLayer{
-		endpoint:   endpoint,
-		incoming:   make(chan net.Conn),
-		connectors: make(map[dems.NodeID]*connector),
-		streams:    make(map[*raftStream]struct{}),
+		endpoint:    endpoint,
+		incarnation: incarnation,
+		incoming:    make(chan net.Conn),
+		connectors:  make(map[dems.NodeID]*connector),
+		streams:     make(map[*raftStream]struct{}),
 	}
 	layer.ctx, layer.cancel = context.WithCancel(endpoint.ctx)
 	return layer
@@ -75,14 +83,20 @@ func (l *raftLayer) Close() error {
 	return nil
 }
 
-// Dial implements raft.StreamLayer. The address is a node's ID. The peer sees the stream when the first byte is written.
+// Dial implements raft.StreamLayer. The address is a node's ID and, after a point, the incarnation that is meant: n2.1. The
+// peer sees the stream when the first byte is written.
 func (l *raftLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := l.ctx, context.CancelFunc(func() {})
 	if timeout > 0 {
 		ctx, cancel = context.WithTimeout(l.ctx, timeout)
 	}
 	defer cancel()
-	connector, err := l.connector(dems.NodeID(address))
+	id, number, _ := strings.Cut(string(address), ".")
+	incarnation, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("raft address %q is not a node's ID and an incarnation", address)
+	}
+	connector, err := l.connector(dems.NodeID(id))
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +104,7 @@ func (l *raftLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net
 	if err != nil {
 		return nil, fmt.Errorf("raft stream to %s: %w", address, err)
 	}
+	stream.unsent = binary.LittleEndian.AppendUint64(nil, incarnation)
 	if !l.track(stream) {
 		stream.Close()
 		return nil, net.ErrClosed
@@ -134,7 +149,7 @@ func (c *connector) openStream(ctx context.Context) (*raftStream, error) {
 
 // deliver hands a peer's stream to Accept; false: the layer is closed.
 func (l *raftLayer) deliver(connection *quic.Conn, opened *quic.Stream) bool {
-	stream := &raftStream{Stream: opened, connection: connection}
+	stream := &raftStream{Stream: opened, connection: connection, accepted: true}
 	if !l.track(stream) {
 		return false
 	}
@@ -177,11 +192,19 @@ type raftStream struct {
 	connection *quic.Conn
 	layer      *raftLayer
 	closing    sync.Once
+	accepted   bool       // and the incarnation that it is meant for has not been read yet; for the reader only
 	writing    sync.Mutex // held while a Write is under way: a stream must not be finished meanwhile
+	unsent     []byte     // goes before the first bytes written
 }
 
 // Read implements net.Conn. A peer that closed the stream or its endpoint is the end of the stream.
 func (s *raftStream) Read(data []byte) (int, error) {
+	if s.accepted {
+		if err := s.readIncarnation(); err != nil {
+			return 0, err
+		}
+		s.accepted = false
+	}
 	n, err := s.Stream.Read(data)
 	if err != nil && err != io.EOF {
 		err = streamError(err)
@@ -189,11 +212,31 @@ func (s *raftStream) Read(data []byte) (int, error) {
 	return n, err
 }
 
+// readIncarnation makes sure that the stream is meant for this life of the node.
+func (s *raftStream) readIncarnation() error {
+	var wanted [8]byte
+	if _, err := io.ReadFull(s.Stream, wanted[:]); err != nil {
+		return streamError(err)
+	}
+	if got := binary.LittleEndian.Uint64(wanted[:]); got != s.layer.incarnation {
+		s.CancelRead(streamRefused)
+		s.CancelWrite(streamRefused)
+		return fmt.Errorf("a raft stream for incarnation %d: this is %d", got, s.layer.incarnation)
+	}
+	return nil
+}
+
 // Write implements net.Conn.
 func (s *raftStream) Write(data []byte) (int, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	return s.Stream.Write(data)
+	if len(s.unsent) == 0 {
+		return s.Stream.Write(data)
+	}
+	before := len(s.unsent)
+	n, err := s.Stream.Write(append(s.unsent, data...))
+	s.unsent = nil
+	return max(0, n-before), err
 }
 
 // Close implements net.Conn: what was written still arrives, and nothing more is read. A Write under way is aborted.

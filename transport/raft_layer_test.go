@@ -20,7 +20,7 @@ import (
 
 // raftPair returns the Raft layers of n1 and n2 in a lab.
 func raftPair(lab *lab) (n1, n2 raft.StreamLayer) {
-	return lab.start("n1", Config{}).RaftLayer(), lab.start("n2", Config{}).RaftLayer()
+	return lab.start("n1", Config{}).RaftLayer(1), lab.start("n2", Config{}).RaftLayer(1)
 }
 
 // connected returns the two ends of a stream that n2 dialled and on which it has written one byte.
@@ -145,15 +145,15 @@ func TestRaftDialFails(t *testing.T) {
 			}
 		}
 		begin := time.Now()
-		if _, err := n2.Dial("n3", 300*time.Millisecond); err == nil || time.Since(begin) != 300*time.Millisecond {
+		if _, err := n2.Dial("n3.1", 300*time.Millisecond); err == nil || time.Since(begin) != 300*time.Millisecond {
 			t.Errorf("an absent node: %v after %v", err, time.Since(begin))
 		}
-		if _, err := n2.Dial("n3", 0); err == nil || time.Since(begin) != 2*time.Second {
+		if _, err := n2.Dial("n3.1", 0); err == nil || time.Since(begin) != 2*time.Second {
 			t.Errorf("an absent node without a timeout: %v after %v", err, time.Since(begin))
 		}
 		n2.Close()
 		n2.Close()
-		if _, err := n2.Dial("n1", time.Second); !errors.Is(err, net.ErrClosed) {
+		if _, err := n2.Dial("n1.1", time.Second); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a closed layer: %v", err)
 		}
 		if _, err := n2.Accept(); !errors.Is(err, net.ErrClosed) {
@@ -166,7 +166,7 @@ func TestRaftDialFails(t *testing.T) {
 func TestClosingTheLayerEndsItsStreams(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
 		endpoint := lab.start("n1", Config{})
-		n1, n2 := endpoint.RaftLayer(), lab.start("n2", Config{}).RaftLayer()
+		n1, n2 := endpoint.RaftLayer(1), lab.start("n2", Config{}).RaftLayer(1)
 		accepted, dialled := connected(t, n1, n2)
 		n1.Close()
 		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
@@ -181,18 +181,18 @@ func TestClosingTheLayerEndsItsStreams(t *testing.T) {
 		if _, err := refused.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("nobody listens: %v", err)
 		}
-		again := endpoint.RaftLayer()
+		again := endpoint.RaftLayer(1)
 		_, dialledAgain := connected(t, again, n2)
 		if dialledAgain.(*raftStream).connection != dialled.(*raftStream).connection {
 			t.Error("another connection")
 		}
 		// A layer that follows ends the one before.
-		endpoint.RaftLayer()
+		endpoint.RaftLayer(1)
 		if _, err := again.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the layer before: %v", err)
 		}
 		endpoint.Close()
-		if _, err := endpoint.RaftLayer().Accept(); !errors.Is(err, net.ErrClosed) {
+		if _, err := endpoint.RaftLayer(1).Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a layer of a closed endpoint: %v", err)
 		}
 	})
@@ -204,10 +204,10 @@ func TestRaftDialsAgain(t *testing.T) {
 			inLab(t, func(t *testing.T, lab *lab) {
 				config := Config{StatelessResetKeyFile: t.TempDir() + "/reset.key"}
 				node := lab.start("n1", config)
-				n2 := lab.start("n2", Config{}).RaftLayer()
-				_, old := connected(t, node.RaftLayer(), n2)
+				n2 := lab.start("n2", Config{}).RaftLayer(1)
+				_, old := connected(t, node.RaftLayer(1), n2)
 				end(node)
-				n1 := lab.start("n1", config).RaftLayer()
+				n1 := lab.start("n1", config).RaftLayer(1)
 				// What Raft does next is to send something on the stream that it has.
 				old.Write(make([]byte, 100))
 				if _, err := old.Read(make([]byte, 1)); err == nil {
@@ -261,7 +261,7 @@ func startRaft(t *testing.T, lab *lab) *raftCluster {
 		id := string(server.ID)
 		logger := hclog.NewNullLogger()
 		transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: lab.start(id, Config{}).RaftLayer(), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
+			Stream: lab.start(id, Config{}).RaftLayer(1), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
 		})
 		store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 		config := raft.DefaultConfig()
@@ -339,9 +339,9 @@ func TestRaftCluster(t *testing.T) {
 
 func TestFrontEndsMaySpeakNoRaft(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
-		n1 := lab.start("n1", Config{}).RaftLayer()
-		frontEnd := lab.start("fe1", Config{}).RaftLayer()
-		stream, err := frontEnd.Dial("n1", time.Second)
+		n1 := lab.start("n1", Config{}).RaftLayer(1)
+		frontEnd := lab.start("fe1", Config{}).RaftLayer(1)
+		stream, err := frontEnd.Dial("n1.1", time.Second)
 		if err == nil {
 			stream.Write(make([]byte, 10))
 			_, err = stream.Read(make([]byte, 1))

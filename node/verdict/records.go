@@ -1,6 +1,8 @@
 package verdict
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"dems"
@@ -9,6 +11,9 @@ import (
 // Window is how many of the last log indexes votes are kept for. It is as much as a node keeps of its own: who is further
 // behind is late, and what it votes then is compared by the majority's digests of today.
 const Window = 4096
+
+// maxVotes is how many nodes' votes are kept at one index: more than any cluster has members.
+const maxVotes = 64
 
 // Runs is how many wrong votes in a row on batches speak for themselves, without a front end's accusation.
 const Runs = 3
@@ -24,14 +29,14 @@ type Finding struct {
 	Run         int // wrong votes in a row on batches, this one included, as far as they are decided; 0 if WrongState
 }
 
-// Records are the votes of all voters at the recent indexes. It is not safe for concurrent use.
+// Records are the votes of the members at the recent indexes. It is not safe for concurrent use.
 type Records struct {
 	voters map[dems.NodeID]uint64 // incarnations
 	slots  []slot                 // index % Window holds the votes at that index
 	runs   map[dems.NodeID]*run
 }
 
-// slot is the votes at one index.
+// slot is the votes at one index, at most one of each node.
 type slot struct {
 	index uint64
 	votes []vote
@@ -39,6 +44,7 @@ type slot struct {
 
 type vote struct {
 	node           dems.NodeID
+	incarnation    uint64
 	results, state dems.Digest
 	batch          bool // it has results
 	judged         bool // whether its results count for the run
@@ -57,28 +63,46 @@ func NewRecords() *Records {
 	return &Records{slots: make([]slot, Window), runs: make(map[dems.NodeID]*run)}
 }
 
-// SetVoters tells whose votes count from now on: the voters of the newest applied configuration. Votes of incarnations that
-// are gone are forgotten.
-func (r *Records) SetVoters(members []dems.Member) {
+// SetVoters tells whose votes count from now on, the voters of the newest applied configuration, and returns what the votes
+// that are there show by that. A vote may come before it is known here that it counts.
+func (r *Records) SetVoters(members []dems.Member) []Finding {
 	voters := make(map[dems.NodeID]uint64, len(members))
 	for _, member := range members {
 		if member.Suffrage == dems.Voter {
 			voters[member.ID] = member.Incarnation
 		}
 	}
+	if maps.Equal(voters, r.voters) {
+		return nil
+	}
 	for id, incarnation := range r.voters {
 		if voters[id] != incarnation {
-			r.forget(id)
+			delete(r.runs, id)
 		}
 	}
 	r.voters = voters
+	var findings []Finding
+	for _, s := range r.inOrder() {
+		findings = append(findings, r.judge(s)...)
+	}
+	return findings
 }
 
-func (r *Records) forget(id dems.NodeID) {
-	delete(r.runs, id)
+// inOrder returns the slots that hold votes, by index.
+func (r *Records) inOrder() []*slot {
+	var slots []*slot
 	for i := range r.slots {
-		r.slots[i].votes = slices.DeleteFunc(r.slots[i].votes, func(v vote) bool { return v.node == id })
+		if len(r.slots[i].votes) > 0 {
+			slots = append(slots, &r.slots[i])
+		}
 	}
+	slices.SortFunc(slots, func(a, b *slot) int { return cmp.Compare(a.index, b.index) })
+	return slots
+}
+
+// counts tells whether a vote is a voter's.
+func (r *Records) counts(v *vote) bool {
+	return r.voters[v.node] == v.incarnation && v.incarnation != 0
 }
 
 func (r *Records) majority() int { return len(r.voters)/2 + 1 }
@@ -87,7 +111,7 @@ func (r *Records) majority() int { return len(r.voters)/2 + 1 }
 // otherwise before. A later vote of a node at the same index counts in place of its earlier one: it has looked again. The
 // same is found once only.
 func (r *Records) Add(v *dems.Vote) []Finding {
-	if incarnation, isVoter := r.voters[v.Node]; !isVoter || incarnation != v.Incarnation || v.State == (dems.Digest{}) {
+	if v.State == (dems.Digest{}) {
 		return nil
 	}
 	s := &r.slots[v.Index%Window]
@@ -100,8 +124,12 @@ func (r *Records) Add(v *dems.Vote) []Finding {
 	batch := v.Session != 0
 	at := slices.IndexFunc(s.votes, func(other vote) bool { return other.node == v.Node })
 	switch {
+	case at < 0 && len(s.votes) == maxVotes, at >= 0 && s.votes[at].incarnation > v.Incarnation:
+		return nil
 	case at < 0:
-		s.votes = append(s.votes, vote{node: v.Node, results: v.Results, state: v.State, batch: batch})
+		s.votes = append(s.votes, vote{node: v.Node, incarnation: v.Incarnation, results: v.Results, state: v.State, batch: batch})
+	case s.votes[at].incarnation < v.Incarnation:
+		s.votes[at] = vote{node: v.Node, incarnation: v.Incarnation, results: v.Results, state: v.State, batch: batch}
 	case batch:
 		s.votes[at].results, s.votes[at].state, s.votes[at].batch = v.Results, v.State, true
 	default:
@@ -119,10 +147,10 @@ func (r *Records) judge(s *slot) []Finding {
 	if state, ok := r.agreed(s, func(v *vote) (dems.Digest, bool) { return v.state, true }); ok {
 		for i := range s.votes {
 			v := &s.votes[i]
-			if v.state != state && !v.wrongState {
+			if r.counts(v) && v.state != state && !v.wrongState {
 				v.wrongState = true
 				findings = append(findings, Finding{
-					Node: v.node, Incarnation: r.voters[v.node], Index: s.index, WrongState: true, Expected: state, Answered: v.state,
+					Node: v.node, Incarnation: v.incarnation, Index: s.index, WrongState: true, Expected: state, Answered: v.state,
 				})
 			}
 		}
@@ -130,7 +158,7 @@ func (r *Records) judge(s *slot) []Finding {
 	if results, ok := r.agreed(s, func(v *vote) (dems.Digest, bool) { return v.results, v.batch }); ok {
 		for i := range s.votes {
 			v := &s.votes[i]
-			if !v.batch {
+			if !v.batch || !r.counts(v) {
 				continue
 			}
 			wrong := v.results != results
@@ -142,7 +170,7 @@ func (r *Records) judge(s *slot) []Finding {
 			length := r.count(v.node, s.index, wrong)
 			if wrong {
 				findings = append(findings, Finding{
-					Node: v.node, Incarnation: r.voters[v.node], Index: s.index, Expected: results, Answered: v.results, Run: length,
+					Node: v.node, Incarnation: v.incarnation, Index: s.index, Expected: results, Answered: v.results, Run: length,
 				})
 			}
 		}
@@ -154,12 +182,12 @@ func (r *Records) judge(s *slot) []Finding {
 func (r *Records) agreed(s *slot, of func(*vote) (dems.Digest, bool)) (dems.Digest, bool) {
 	for i := range s.votes {
 		digest, there := of(&s.votes[i])
-		if !there {
+		if !there || !r.counts(&s.votes[i]) {
 			continue
 		}
 		agreeing := 0
 		for j := range s.votes {
-			if other, there := of(&s.votes[j]); there && other == digest {
+			if other, there := of(&s.votes[j]); there && other == digest && r.counts(&s.votes[j]) {
 				agreeing++
 			}
 		}
@@ -197,7 +225,7 @@ func (r *Records) WrongAt(id dems.NodeID, incarnation, index uint64) (Finding, b
 	}
 	for i := range s.votes {
 		v := &s.votes[i]
-		if v.node != id {
+		if v.node != id || v.incarnation != incarnation {
 			continue
 		}
 		finding := Finding{Node: id, Incarnation: incarnation, Index: index, WrongState: v.wrongState}

@@ -148,6 +148,25 @@ func TestRecordsForgetALife(t *testing.T) {
 	}
 }
 
+// TestVotesBeforeVoters takes votes in before it is known who votes.
+func TestVotesBeforeVoters(t *testing.T) {
+	records := verdict.NewRecords()
+	for _, text := range []string{
+		"n3 2 x B", "n1 1 a A", "n2 1 a A", "n3 1 x A", "n1 2 b B", "n2 2 b B", "n1 3 c C", "n2 3 c C", "n3 3 x C", "n9 3 y Y",
+	} {
+		if findings := records.Add(vote(text)); len(findings) > 0 {
+			t.Errorf("%s shows %s", text, found(findings))
+		}
+	}
+	want := "n3 at 1: results x not a, 1 in a row; n3 at 2: results x not b, 2 in a row; n3 at 3: results x not c, 3 in a row"
+	if got := found(records.SetVoters(voters(3))); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := found(records.SetVoters(voters(3))); got != "" {
+		t.Errorf("again: %s", got)
+	}
+}
+
 func TestWrongAt(t *testing.T) {
 	records := verdict.NewRecords()
 	records.SetVoters(voters(3))

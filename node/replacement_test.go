@@ -1,0 +1,278 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"dems"
+	"dems/internal/cluster"
+	"dems/node"
+)
+
+// drill starts a cluster whose nodes may be made to misbehave, with a session and an event.
+func drill(t *testing.T, nodes int) *cluster.Cluster {
+	c := cluster.Start(t, cluster.Config{Nodes: nodes, Change: func(config *node.Config) { config.EnableFaults = true }})
+	c.OpenSession(session)
+	c.Propose(batch(1, addEvent("MTL", 1000)))
+	return c
+}
+
+// inject makes a node misbehave.
+func inject(t *testing.T, c *cluster.Cluster, id dems.NodeID, fault dems.Fault) {
+	t.Helper()
+	if err := c.Replica(id).Inject(t.Context(), fault); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// standingOf returns where the leader sees a node.
+func standingOf(ctx context.Context, c *cluster.Cluster, of, at dems.NodeID) (dems.Standing, error) {
+	status, err := c.Replica(at).Status(ctx)
+	if err != nil {
+		return dems.Standing{}, err
+	}
+	for _, s := range status.Standings {
+		if s.Node == of {
+			return s, nil
+		}
+	}
+	return dems.Standing{}, fmt.Errorf("%s does not know %s", at, of)
+}
+
+// waitBack waits until a node is a voter again, as an incarnation.
+func waitBack(t *testing.T, c *cluster.Cluster, id dems.NodeID, incarnation uint64) {
+	t.Helper()
+	c.Eventually(fmt.Sprintf("%s is back as incarnation %d", id, incarnation), func(ctx context.Context) error {
+		for _, at := range c.IDs() {
+			s, err := standingOf(ctx, c, id, at)
+			if err != nil {
+				return err
+			}
+			if s.Condition != dems.Correct || s.Incarnation != incarnation {
+				return fmt.Errorf("%s says %+v", at, s)
+			}
+		}
+		return nil
+	})
+}
+
+// incidents returns the kinds of the incidents about a node, in order, as a node knows them.
+func incidents(t *testing.T, c *cluster.Cluster, of, at dems.NodeID) []dems.Incident {
+	t.Helper()
+	reply, err := c.Replica(at).Query(t.Context(), dems.QueryBatch{Queries: []dems.Query{{Kind: dems.IncidentsQuery}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := dems.DecodeIncidents(reply.Answers[0].Result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var about []dems.Incident
+	for _, incident := range all {
+		if incident.Node == of {
+			about = append(about, incident)
+		}
+	}
+	return about
+}
+
+// TestWrongStateIsReplaced alters the state of one node, a follower or the leader, with no front end anywhere.
+func TestWrongStateIsReplaced(t *testing.T) {
+	for _, who := range []string{"follower", "leader"} {
+		t.Run(who, func(t *testing.T) {
+			t.Parallel()
+			c := drill(t, 3)
+			leader := c.WaitLeader()
+			accused := leader
+			if who == "follower" {
+				accused = without(c, leader)[0]
+			}
+			inject(t, c, accused, dems.Fault{Kind: dems.WrongState})
+			c.Propose(batch(2, book("MTL", 1)))
+			waitBack(t, c, accused, 2)
+			c.Propose(batch(3, book("MTL", 2)))
+			c.WaitEqual()
+			kinds := ""
+			for _, incident := range incidents(t, c, accused, without(c, accused)[0]) {
+				if incident.Kind != dems.LeaderChangeIncident {
+					kinds += incident.Kind.String() + " "
+				}
+			}
+			if want := "verdict verdict conviction removal readdition "; kinds != want {
+				t.Errorf("incidents %q, want %q", kinds, want)
+			}
+		})
+	}
+}
+
+// without returns the other nodes.
+func without(c *cluster.Cluster, id dems.NodeID) []dems.NodeID {
+	var ids []dems.NodeID
+	for _, other := range c.IDs() {
+		if other != id {
+			ids = append(ids, other)
+		}
+	}
+	return ids
+}
+
+// TestWrongResultsAreReplaced has a node vote wrongly: three times in a row convict it, twice do not.
+func TestWrongResultsAreReplaced(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	accused := without(c, c.WaitLeader())[0]
+	inject(t, c, accused, dems.Fault{Kind: dems.WrongResults, Requests: 2})
+	number := 1
+	propose := func(times int) {
+		for range times {
+			number++
+			c.Propose(batch(number, book("MTL", int(number))))
+		}
+	}
+	propose(6)
+	if s, err := standingOf(t.Context(), c, accused, accused); err != nil || s.Condition != dems.Correct || s.Incarnation != 1 {
+		t.Fatalf("after two wrong results: %+v, %v", s, err)
+	}
+	inject(t, c, accused, dems.Fault{Kind: dems.WrongResults, Requests: 3})
+	propose(3)
+	waitBack(t, c, accused, 2)
+	c.WaitEqual()
+	if found := incidents(t, c, accused, accused); len(found) != 5 || found[0].Kind != dems.VerdictIncident {
+		t.Errorf("%+v", found)
+	}
+}
+
+// TestReplaceByHand has an operator replace a follower and then the leader.
+func TestReplaceByHand(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	first := c.WaitLeader()
+	for _, id := range []dems.NodeID{without(c, first)[0], first} {
+		c.Eventually("the leader takes it", func(ctx context.Context) error {
+			return c.Replica(c.WaitLeader()).Replace(ctx, id)
+		})
+		waitBack(t, c, id, 2)
+	}
+	c.Propose(batch(2, book("MTL", 1)))
+	c.WaitEqual()
+	err := c.Replica(c.WaitLeader()).Replace(t.Context(), "n9")
+	if kind(t, err) != dems.BadRequest {
+		t.Errorf("replace n9: %v", err)
+	}
+}
+
+// TestNoReplacementWhileAnotherIsDown has a conviction wait until the third node is back.
+func TestNoReplacementWhileAnotherIsDown(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	leader := c.WaitLeader()
+	followers := without(c, leader)
+	c.KillNode(followers[0])
+	err := c.Replica(leader).Replace(t.Context(), followers[1])
+	if kind(t, err) != dems.BadRequest {
+		t.Fatalf("replaced while another is down: %v", err)
+	}
+	c.StartNode(followers[0])
+	c.WaitReady(followers[0])
+	c.Eventually("now it is taken", func(ctx context.Context) error {
+		return c.Replica(c.WaitLeader()).Replace(ctx, followers[1])
+	})
+	waitBack(t, c, followers[1], 2)
+	c.WaitEqual()
+}
+
+// TestQuarantine has a node diverge again and again.
+func TestQuarantine(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	accused := without(c, c.WaitLeader())[0]
+	number := 1
+	for life := uint64(1); life <= dems.MaxReplacementsPerHour+1; life++ {
+		inject(t, c, accused, dems.Fault{Kind: dems.WrongState})
+		number++
+		c.Propose(batch(number, book("MTL", int(number))))
+		if life <= dems.MaxReplacementsPerHour {
+			waitBack(t, c, accused, life+1)
+		}
+	}
+	witness := without(c, accused)[0]
+	condition := func(want dems.Condition) {
+		t.Helper()
+		c.Eventually("it is "+want.String(), func(ctx context.Context) error {
+			s, err := standingOf(ctx, c, accused, witness)
+			if err == nil && s.Condition != want {
+				err = fmt.Errorf("%+v", s)
+			}
+			return err
+		})
+	}
+	condition(dems.Quarantined)
+	c.Eventually("an operator lets it in", func(ctx context.Context) error {
+		return c.Replica(c.WaitLeader()).Replace(ctx, accused)
+	})
+	waitBack(t, c, accused, dems.MaxReplacementsPerHour+2)
+	c.WaitEqual()
+}
+
+// TestLostFolderIsReplacedByHand loses a node's data for good: it comes back when an operator says so, not before.
+func TestLostFolderIsReplacedByHand(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	lost := without(c, c.WaitLeader())[0]
+	c.KillNode(lost)
+	if err := os.RemoveAll(c.Dir(lost)); err != nil {
+		t.Fatal(err)
+	}
+	member := c.StartNode(lost)
+	if err := member.Err(); err == nil {
+		t.Fatal("it came back without its data")
+	}
+	_ = c.DropNode(lost)
+	c.Eventually("the leader takes it", func(ctx context.Context) error {
+		return c.Replica(c.WaitLeader()).Replace(ctx, lost)
+	})
+	c.StartNode(lost)
+	waitBack(t, c, lost, 2)
+	c.Propose(batch(2, book("MTL", 1)))
+	c.WaitEqual()
+}
+
+// TestOldFolderDoesNotGetIn starts a convicted node from the data that it had before.
+func TestOldFolderDoesNotGetIn(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	accused := without(c, c.WaitLeader())[0]
+	inject(t, c, accused, dems.Fault{Kind: dems.WrongState})
+	c.KillNode(accused)
+	old := t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(c.Dir(accused))); err != nil {
+		t.Fatal(err)
+	}
+	c.StartNode(accused)
+	c.WaitReady(accused)
+	inject(t, c, accused, dems.Fault{Kind: dems.WrongState})
+	c.Propose(batch(2, book("MTL", 1)))
+	waitBack(t, c, accused, 2)
+	c.KillNode(accused)
+	if err := os.RemoveAll(c.Dir(accused)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(c.Dir(accused), os.DirFS(old)); err != nil {
+		t.Fatal(err)
+	}
+	c.StartNode(accused)
+	c.Propose(batch(3, book("MTL", 2)))
+	if status := c.Status(accused); status.Incarnation != 1 || status.Ready || status.Applied > 0 && status.Leader != "" {
+		t.Fatalf("the old life: %+v", status)
+	}
+	if _, err := c.Node(accused).Query(t.Context(), dems.QueryBatch{}); kind(t, err) != dems.NotReady {
+		t.Fatal(err)
+	}
+	c.Eventually("an operator has it replaced", func(ctx context.Context) error {
+		return c.Replica(c.WaitLeader()).Replace(ctx, accused)
+	})
+	waitBack(t, c, accused, 3)
+	c.WaitEqual()
+}
