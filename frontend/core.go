@@ -130,7 +130,7 @@ func (c *Core) Run(ctx context.Context) error {
 	group.Go(func() error { return c.reader.run(groupCtx) })
 	group.Go(func() error { return c.judge.errands.run(groupCtx) })
 	group.Go(func() error { return c.proposer.suspector.errands.run(groupCtx) })
-	group.Go(func() error { return c.reports.run(groupCtx) })
+	group.Go(func() error { return c.reports.errands.run(groupCtx) })
 	group.Go(func() error { return c.learnCities(groupCtx) })
 	err := group.Wait()
 	disconnect()

@@ -11,111 +11,102 @@ import (
 )
 
 const (
-	// reportLimit is how many reports may wait; the oldest gives way.
+	// reportLimit is how many reports may wait for one node; the oldest gives way.
 	reportLimit = 32
 	// reportTimeout bounds one report to one node.
 	reportTimeout = 500 * time.Millisecond
-	// reportsAtOnce is how many reports are on their way at once, so that a node that hangs delays no other report.
-	reportsAtOnce = 8
+	// reportLanes is how many nodes are sent reports at once.
+	reportLanes = 64
 	// noMajorityPause is the least time between two reports that no answer had a majority.
 	noMajorityPause = time.Second
 )
 
-// reporter tells all nodes what this front end has seen. Nothing waits for it.
+// reporter tells all nodes what this front end has seen, each in order and none waiting for another. Nothing waits for it.
 type reporter struct {
 	members *members
 	logger  *slog.Logger
 	metrics *coreMetrics
-	filled  chan struct{} // told that there is something; holds one
+	errands *errands // one for each node that reports wait for
 
 	mu         sync.Mutex
-	queue      []dems.Report
+	lanes      map[*node]*reportLane
 	noMajority time.Time // when that was last reported
 }
 
-func newReporter(m *members, logger *slog.Logger, metrics *coreMetrics) *reporter {
-	return &reporter{members: m, logger: logger, metrics: metrics, filled: make(chan struct{}, 1)}
+// reportLane is the reports that wait for one node.
+type reportLane struct {
+	waiting []dems.Report
+	driven  bool // somebody sends them
 }
 
-// add has a report sent. One that waits about the same life of a node gives way to it, unless it says more.
+func newReporter(m *members, logger *slog.Logger, metrics *coreMetrics) *reporter {
+	return &reporter{members: m, logger: logger, metrics: metrics, errands: newErrands(reportLanes), lanes: map[*node]*reportLane{}}
+}
+
+// add has a report sent to every node.
 func (r *reporter) add(report dems.Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch report.Kind {
-	case dems.NoMajorityReport:
-		if now := time.Now(); r.noMajority.IsZero() || now.Sub(r.noMajority) >= noMajorityPause {
-			r.noMajority = now
-		} else {
+	if report.Kind == dems.NoMajorityReport {
+		now := time.Now()
+		if !r.noMajority.IsZero() && now.Sub(r.noMajority) < noMajorityPause {
 			return
 		}
-	default:
-		r.queue = slices.DeleteFunc(r.queue, func(other dems.Report) bool {
-			return other.Node == report.Node && other.Incarnation == report.Incarnation && other.Kind <= report.Kind
-		})
+		r.noMajority = now
 	}
-	if len(r.queue) >= reportLimit {
-		r.queue = slices.Delete(r.queue, 0, 1)
-	}
-	r.queue = append(r.queue, report)
-	select {
-	case r.filled <- struct{}{}:
-	default:
+	r.metrics.reports.WithLabelValues(reportNames[report.Kind]).Inc()
+	for _, n := range r.members.view().distinct() {
+		l := r.lanes[n]
+		if l == nil {
+			l = &reportLane{}
+			r.lanes[n] = l
+		}
+		if l.add(report); !l.driven {
+			l.driven = r.errands.start(func(ctx context.Context) { r.drive(ctx, n, l) })
+		}
 	}
 }
 
-// take returns the next report.
-func (r *reporter) take() (dems.Report, bool) {
+// add lets a report wait. Where many do, one about the same life of the same node gives way to it that says less, then the
+// oldest.
+func (l *reportLane) add(report dems.Report) {
+	if len(l.waiting) >= reportLimit {
+		at := slices.IndexFunc(l.waiting, func(other dems.Report) bool {
+			return other.Node == report.Node && other.Incarnation == report.Incarnation && other.Kind <= report.Kind
+		})
+		at = max(at, 0)
+		l.waiting = slices.Delete(l.waiting, at, at+1)
+	}
+	l.waiting = append(l.waiting, report)
+}
+
+// take returns the next report for a node; false, and the lane is not driven any more, where there is none.
+func (r *reporter) take(l *reportLane) (dems.Report, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.queue) == 0 {
+	if len(l.waiting) == 0 {
+		l.driven = false
 		return dems.Report{}, false
 	}
-	report := r.queue[0]
-	r.queue = slices.Delete(r.queue, 0, 1)
+	report := l.waiting[0]
+	l.waiting = slices.Delete(l.waiting, 0, 1)
 	return report, true
 }
 
-// run sends what is reported until the context ends.
-func (r *reporter) run(ctx context.Context) error {
-	var group sync.WaitGroup
-	defer group.Wait()
-	places := make(chan struct{}, reportsAtOnce)
+// drive sends a node what waits for it.
+func (r *reporter) drive(ctx context.Context, n *node, l *reportLane) {
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case places <- struct{}{}:
+		report, ok := r.take(l)
+		if !ok {
+			return
 		}
-		report, ok := r.take()
-		for !ok {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-r.filled:
-			}
-			report, ok = r.take()
+		attempt, cancel := context.WithTimeout(ctx, reportTimeout)
+		err := n.replica.Report(attempt, report)
+		cancel()
+		if err != nil {
+			r.logger.Debug("report", "node", n.address, "kind", reportNames[report.Kind], "error", err)
 		}
-		group.Go(func() {
-			defer func() { <-places }()
-			r.send(ctx, &report)
-		})
 	}
-}
-
-// send sends a report to every node and waits for all of them.
-func (r *reporter) send(ctx context.Context, report *dems.Report) {
-	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
-	defer cancel()
-	r.metrics.reports.WithLabelValues(reportNames[report.Kind]).Inc()
-	var group sync.WaitGroup
-	for _, n := range r.members.view().distinct() {
-		group.Go(func() {
-			if err := n.replica.Report(ctx, *report); err != nil {
-				r.logger.Debug("report", "node", n.address, "kind", reportNames[report.Kind], "error", err)
-			}
-		})
-	}
-	group.Wait()
 }
 
 // reportNames are the labels of the metrics.
