@@ -116,7 +116,7 @@ func BenchmarkRaftStream(b *testing.B) {
 					io.Copy(stream, stream)
 				}
 			}()
-			stream := dialRaft(b, dialling, "n1")
+			stream := dialRaft(b, dialling, "n1.1")
 			sent, received := make([]byte, size), make([]byte, size)
 			b.SetBytes(int64(2 * size))
 			b.ReportAllocs()

@@ -26,7 +26,7 @@ func raftPair(lab *lab) (n1, n2 raft.StreamLayer) {
 // connected returns the two ends of a stream that n2 dialled and on which it has written one byte.
 func connected(t *testing.T, n1, n2 raft.StreamLayer) (accepted, dialled net.Conn) {
 	t.Helper()
-	dialled = dialRaft(t, n2, "n1")
+	dialled = dialRaft(t, n2, "n1.1")
 	if _, err := dialled.Write([]byte{0}); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestClosingTheLayerEndsItsStreams(t *testing.T) {
 			t.Errorf("the peer's stream: %v", err)
 		}
 		// Without a layer streams are refused, and with a new one they are taken again, on the same connection.
-		refused := dialRaft(t, n2, "n1")
+		refused := dialRaft(t, n2, "n1.1")
 		refused.Write([]byte("x"))
 		if _, err := refused.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("nobody listens: %v", err)
@@ -255,7 +255,7 @@ func startRaft(t *testing.T, lab *lab) *raftCluster {
 	cluster := &raftCluster{t: t, nodes: make(map[string]*raft.Raft), machines: make(map[string]*machine)}
 	servers := raft.Configuration{}
 	for _, id := range []string{"n1", "n2", "n3"} {
-		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(id), Address: raft.ServerAddress(id + ".1")})
 	}
 	for _, server := range servers.Servers {
 		id := string(server.ID)
