@@ -31,6 +31,7 @@ type simulation struct {
 
 	mu      sync.Mutex
 	history []*simulated
+	liars   map[dems.NodeID]bool // nodes that were made to lie
 }
 
 // simulated is one request and its answer.
@@ -75,7 +76,7 @@ func simulateSeed(t *testing.T, seed uint64) {
 			}
 		}
 		h.core = h.start("fe1", window)
-		s := &simulation{harness: h, random: random, cores: []*Core{h.core}, forgets: seed%8 == 7}
+		s := &simulation{harness: h, random: random, cores: []*Core{h.core}, forgets: seed%8 == 7, liars: map[dems.NodeID]bool{}}
 		if random.IntN(2) == 0 {
 			s.cores = append(s.cores, h.start("fe2", window))
 		}
@@ -169,6 +170,7 @@ func (s *simulation) trouble(ctx context.Context) {
 		case 2:
 			s.w.setLate(n, true)
 		default:
+			s.liars[n.id] = true
 			s.w.tell(n, s.lie(n))
 		}
 		s.pause(500)
@@ -235,6 +237,13 @@ func (s *simulation) lie(n *fakeNode) lies {
 
 // check compares what the clients got with what the log says.
 func (s *simulation) check() {
+	for _, n := range s.w.nodes { // dead, hanging, late, cut off or deposed is not wrong
+		for _, report := range n.reports {
+			if !s.liars[report.Node] {
+				s.t.Errorf("reported of a node that never lied: %+v", report)
+			}
+		}
+	}
 	answers, applied := s.replay()
 	slices.SortFunc(s.history, func(a, b *simulated) int { return int(a.settled - b.settled) })
 	for i, op := range s.history {
