@@ -21,12 +21,15 @@ func (n *Node) auditState(ctx context.Context) {
 		} else if changed {
 			n.logger.Error("the state in memory changed without a command: this node is wrong, and says so to its peers")
 		}
-		pause = auditPause(n.config.AuditInterval, time.Since(start))
+		pause = auditPause(n.config.AuditInterval, pause, time.Since(start))
 	}
 }
 
-// auditPause returns how long to wait after an audit that took a time.
-func auditPause(interval, took time.Duration) time.Duration { return max(interval, auditShare*took) }
+// auditPause returns how long to wait after an audit that took a time and came after a pause. It grows step by step: one
+// audit that took long because others had the processor must not keep the next away for minutes.
+func auditPause(interval, last, took time.Duration) time.Duration {
+	return min(max(interval, auditShare*took), 2*last)
+}
 
 // audit compares the digest of the state with its records, and votes for the state that it finds: peers then compare it
 // with theirs, even where no entry has come for long. If memory has changed the digest is made that of the records; every

@@ -175,11 +175,16 @@ func TestAuditComesAfterTheEntrysOwnVote(t *testing.T) {
 }
 
 func TestAuditPause(t *testing.T) {
-	for took, want := range map[time.Duration]time.Duration{
-		0: 5 * time.Second, 25 * time.Millisecond: 5 * time.Second, 30 * time.Millisecond: 6 * time.Second, time.Second: 200 * time.Second,
+	for _, test := range []struct{ last, took, want time.Duration }{
+		{5 * time.Second, 0, 5 * time.Second},
+		{5 * time.Second, 25 * time.Millisecond, 5 * time.Second},
+		{5 * time.Second, 30 * time.Millisecond, 6 * time.Second},
+		{5 * time.Second, time.Second, 10 * time.Second},
+		{150 * time.Second, time.Second, 200 * time.Second},
+		{200 * time.Second, time.Millisecond, 5 * time.Second},
 	} {
-		if got := auditPause(5*time.Second, took); got != want {
-			t.Errorf("after %v: %v, want %v", took, got, want)
+		if got := auditPause(5*time.Second, test.last, test.took); got != test.want {
+			t.Errorf("%+v: %v", test, got)
 		}
 	}
 }
