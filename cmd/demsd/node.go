@@ -173,6 +173,9 @@ func runNode(ctx context.Context, flags nodeFlags, logger *slog.Logger) (err err
 	config.Endpoint, config.Address, config.Version = endpoint, peers[dems.NodeID(flags.id)], programVersion()
 	config.SnapshotInterval, config.SnapshotThreshold, config.TrailingLogs = flags.snapshotInterval, flags.snapshotThreshold, flags.trailingLogs
 	config.Logger, config.Metrics, config.EnableFaults = logger, registry, flags.enableFaults
+	if flags.enableFaults {
+		config.Failpoint = failpoint(os.Getenv(failpointsVariable), flags.id)
+	}
 	n, err := node.Open(ctx, config)
 	if err != nil {
 		if ctx.Err() != nil {
