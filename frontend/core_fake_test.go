@@ -209,6 +209,8 @@ func (n *fakeNode) catchUp() {
 		}
 		if applied.Kind == dems.BatchEntry {
 			n.report(index, &applied)
+		} else if !n.lies.mute {
+			n.votes = append(n.votes, dems.Vote{Node: n.id, Incarnation: n.life, Index: index, State: applied.StateDigest})
 		}
 	}
 }

@@ -59,6 +59,21 @@ func TestClusterGrows(t *testing.T) {
 	})
 }
 
+// Who votes is learned at once from the votes on what changed it, not by the next poll.
+func TestConfigurationIsLearnedAtOnce(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		time.Sleep(pollInterval / 2)
+		h.w.change(func() {
+			h.w.addMember(h.w.addNode(), dems.Voter)
+			h.w.append(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterNodeEntry, Registration: dems.Registration{
+				ID: "n4", Address: "host4:7000", Time: time.UnixMilli(0), Cities: dems.DefaultCities().String(),
+			}}))
+		})
+		time.Sleep(2 * pollPause)
+		equal(t, []dems.NodeID{"n1", "n2", "n3", "n4"}, h.voters())
+	})
+}
+
 // A member that is no voter counts neither for nor against.
 func TestNonvotersDoNotCount(t *testing.T) {
 	ready(t, 3, func(h *harness) {

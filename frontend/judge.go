@@ -52,8 +52,9 @@ func (j *judge) right(id dems.NodeID, incarnation uint64) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.strikes.Right(id, incarnation)
-	j.metrics.strikes.WithLabelValues(string(id)).Set(float64(j.strikes.Of(id, incarnation)))
+	if j.strikes.Right(id, incarnation) {
+		j.metrics.strikes.WithLabelValues(string(id)).Set(0)
+	}
 	j.struck.Store(j.strikes.Any() > 0)
 }
 
@@ -185,7 +186,7 @@ func (j *judge) wrongRead(n *node, incarnation uint64, query *dems.Query, expect
 func describeResult(result *dems.Result) string {
 	encoded := dems.AppendResult(nil, result)
 	text := &strings.Builder{}
-	fmt.Fprintf(text, "%s %s", result.Code, result.Outcome)
+	text.WriteString(strings.TrimSpace(result.Code.String() + " " + result.Outcome.String()))
 	if result.Event != (dems.EventView{}) {
 		fmt.Fprintf(text, " %s capacity %d booked %d", result.Event.Key.AppendText(nil), result.Event.Capacity, result.Event.Booked)
 	}

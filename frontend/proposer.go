@@ -325,6 +325,9 @@ func (p *proposer) listenTo(ctx context.Context, n *node) {
 // receive counts a node's votes for the batches in flight, and judges those for batches that are decided.
 func (p *proposer) receive(n *node, votes []dems.Vote) {
 	for i := range votes {
+		if votes[i].Session == 0 { // no batch: something about the cluster itself, perhaps who votes
+			p.members.refresh()
+		}
 		if votes[i].Session != p.session {
 			continue
 		}

@@ -37,11 +37,14 @@ type row struct {
 	bare        bool      // it was accused without an index
 }
 
-// Right takes in that a node answered a request rightly. It ends the row of wrong ones.
-func (s *Strikes) Right(node dems.NodeID, incarnation uint64) {
-	if r := s.rows[node]; r != nil && incarnation >= r.incarnation {
-		delete(s.rows, node)
+// Right takes in that a node answered a request rightly. It ends the row of wrong ones; false where there was none.
+func (s *Strikes) Right(node dems.NodeID, incarnation uint64) bool {
+	r := s.rows[node]
+	if r == nil || incarnation < r.incarnation {
+		return false
 	}
+	delete(s.rows, node)
+	return true
 }
 
 // Wrong takes in that a node answered a request wrongly, and returns what is to be reported, if anything: a first and second
