@@ -37,6 +37,7 @@ type Standing struct {
 	Incarnation uint64 // the one that the condition is about: of Expelled, Rejoining and Quarantined the one to come
 	Condition   Condition
 	Since       uint64 // log index at which it came about
+	ByHand      bool   // an operator asked for the replacement that is under way
 }
 
 // IncidentKind says what happened.

@@ -24,8 +24,7 @@ type cluster struct {
 // standing is a node's standing and what decides over the next one.
 type standing struct {
 	dems.Standing
-	automatic bool                                // Convicted only: the removal to come counts towards quarantine
-	removals  [dems.MaxReplacementsPerHour]uint64 // log times of the last removals that count, in order; 0 where there is none
+	removals [dems.MaxReplacementsPerHour]uint64 // log times of the last removals that count, in order; 0 where there is none
 }
 
 // verdict is what remains of a verdict until it has convicted or is too old. Its evidence is in the incident.
@@ -187,13 +186,13 @@ func appendMember(dst []byte, member *dems.Member) []byte {
 }
 
 func (s *standing) append(dst []byte) []byte {
-	automatic := byte(0)
-	if s.automatic {
-		automatic = 1
+	byHand := byte(0)
+	if s.ByHand {
+		byHand = 1
 	}
 	dst = binary.AppendUvarint(dems.AppendText(dst, string(s.Node)), s.Incarnation)
 	dst = binary.AppendUvarint(append(dst, byte(s.Condition)), s.Since)
-	return appendNumbers(append(dst, automatic), s.removals[:]...)
+	return appendNumbers(append(dst, byHand), s.removals[:]...)
 }
 
 func (v *verdict) append(dst []byte) []byte {

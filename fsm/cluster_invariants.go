@@ -45,7 +45,7 @@ func (m *Machine) checkStanding(s *standing) error {
 	default:
 		possible = false
 	}
-	if !possible || s.Incarnation == 0 || s.Since == 0 || s.Since > m.index || s.automatic && s.Condition != dems.Convicted {
+	if !possible || s.Incarnation == 0 || s.Since == 0 || s.Since > m.index || s.ByHand && (s.Condition == dems.Correct || s.Condition == dems.Quarantined) {
 		return broken("%s of incarnation %d is %s since %d", s.Node, s.Incarnation, s.Condition, s.Since)
 	}
 	last := uint64(0)

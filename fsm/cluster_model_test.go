@@ -136,7 +136,7 @@ func (m *clusterModel) verdict(v dems.Verdict) bool {
 			voters++
 		}
 	}
-	if len(finders) > (voters-1)/2 {
+	if len(finders) > 1 && len(finders) > (voters-1)/2 {
 		m.change(v.Node, "convicted", v.Incarnation)
 		m.nodes[v.Node].automatic = true
 		m.event("conviction", v.Node, v.Incarnation)

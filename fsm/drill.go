@@ -32,15 +32,21 @@ func (m *Machine) Corrupt(seed uint64) string {
 	case e != nil && e.booked() > 0 && (seed%2 == 0 || e.capacity == dems.MaxCapacity):
 		return m.loseBooking(state, e, int(seed/2%uint64(e.booked())))
 	case e != nil && e.capacity < dems.MaxCapacity:
+		before := e.capacity
 		e = m.openEvent(state, e)
-		e.capacity++
+		e.capacity += min(uint32(1+seed/2%corruptions), dems.MaxCapacity-before)
 		state.sum.add(e.hash())
-		return fmt.Sprintf("%s has a capacity of %d instead of %d", e.key, e.capacity, e.capacity-1)
+		return fmt.Sprintf("%s has a capacity of %d instead of %d", e.key, e.capacity, before)
 	}
 	// Not the clock: the next command would bring it to where the others have it.
-	m.lastBooking++
-	return fmt.Sprintf("the last booking has number %d instead of %d", m.lastBooking, m.lastBooking-1)
+	before := m.lastBooking
+	m.lastBooking += 1 + seed%corruptions
+	return fmt.Sprintf("the last booking has number %d instead of %d", m.lastBooking, before)
 }
+
+// corruptions is in how many ways a number is made wrong: two nodes that are made wrong with seeds of their own must not
+// come to agree.
+const corruptions = 1 << 18
 
 // chooseEvent returns the event that the seed chooses, and its city, or nil where there is no event.
 func (m *Machine) chooseEvent(seed uint64) (*cityState, *event) {

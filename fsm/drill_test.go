@@ -47,7 +47,7 @@ func TestCorruptDoesWhatItSays(t *testing.T) {
 	}{
 		{seed: 0, did: "the booking of seminar/TORM100519 by MTLC0001 is lost", booked: 0},
 		{seed: 2, did: "seminar/TORM100519 has a capacity of 3 instead of 2", booked: 1},
-		{seed: 2, empty: true, did: "the last booking has number 1 instead of 0", booked: 1},
+		{seed: 2, empty: true, did: "the last booking has number 2 instead of 0", booked: 1},
 	} {
 		wrong, right := newHarness(t), newHarness(t)
 		begin := func(h *harness) {

@@ -77,7 +77,7 @@ var damages = map[string]func(m *Machine){
 	"convicted and no member":   func(m *Machine) { m.cluster.members = m.cluster.members[1:] },
 	"rejoining voter":           func(m *Machine) { m.cluster.members[1].Suffrage = dems.Voter },
 	"expelled from the first":   func(m *Machine) { s := &m.cluster.standings[3]; s.Condition = dems.Expelled },
-	"counted and correct":       func(m *Machine) { m.cluster.standings[2].automatic = true },
+	"by hand and correct":       func(m *Machine) { m.cluster.standings[2].ByHand = true },
 	"removed in the future":     func(m *Machine) { m.cluster.standings[1].removals[2] = m.logTime() + 1 },
 	"removed out of order":      func(m *Machine) { r := &m.cluster.standings[1].removals; r[0] = r[2] },
 	"verdict of no voter":       func(m *Machine) { m.cluster.verdicts[0].by = "n2" },

@@ -26,12 +26,12 @@ func (in *snapshotReader) takeStanding(d *dems.Decoder) error {
 	s := standing{Standing: dems.Standing{
 		Node: dems.NodeID(d.Text(dems.MaxNameBytes)), Incarnation: d.Uvarint(), Condition: dems.Condition(d.Byte()), Since: d.Uvarint(),
 	}}
-	automatic := d.Byte()
-	s.automatic = automatic == 1
+	byHand := d.Byte()
+	s.ByHand = byHand == 1
 	for i := range s.removals {
 		s.removals[i] = d.Uvarint()
 	}
-	if automatic > 1 || !dems.ValidName(string(s.Node)) || len(c.standings) == in.machine.limits.registrations {
+	if byHand > 1 || !dems.ValidName(string(s.Node)) || len(c.standings) == in.machine.limits.registrations {
 		return bad("an impossible standing")
 	}
 	c.standings = append(c.standings, s)

@@ -100,7 +100,7 @@ func (m *Machine) follow(id dems.NodeID, applied *Applied) {
 		s.Condition, s.Incarnation = dems.Rejoining, member.Incarnation
 		m.putStanding(s)
 	case (s.Condition == dems.Expelled || s.Condition == dems.Rejoining) && member.Suffrage == dems.Voter:
-		s.Condition, s.Incarnation = dems.Correct, member.Incarnation
+		s.Condition, s.Incarnation, s.ByHand = dems.Correct, member.Incarnation, false
 		m.putStanding(s)
 		m.note(applied, m.about(&s, dems.ReadditionIncident, s.Incarnation,
 			fmt.Sprintf("Incarnation %d is a voter.", s.Incarnation)))
@@ -111,14 +111,14 @@ func (m *Machine) follow(id dems.NodeID, applied *Applied) {
 func (m *Machine) leave(s *standing, applied *Applied) {
 	now, left := max(1, m.logTime()), s.Incarnation // 0 stands for no removal
 	quarantined := false
-	if s.automatic {
+	if s.Condition == dems.Convicted && !s.ByHand {
 		oldest := s.removals[0]
 		if quarantined = oldest != 0 && within(removalPeriod, oldest, now); !quarantined {
 			copy(s.removals[:], s.removals[1:])
 			s.removals[len(s.removals)-1] = now
 		}
 	}
-	s.Condition, s.Incarnation, s.automatic = dems.Expelled, left+1, false
+	s.Condition, s.Incarnation = dems.Expelled, left+1
 	if quarantined {
 		s.Condition = dems.Quarantined
 	}

@@ -78,8 +78,8 @@ func (s *transcript) named(word string) (dems.NodeID, uint64) {
 
 func describeStanding(s *standing) string {
 	text := fmt.Sprintf("%s.%d %s since %d", s.Node, s.Incarnation, s.Condition, s.Since)
-	if s.automatic {
-		text += ", automatically"
+	if s.ByHand {
+		text += ", by hand"
 	}
 	for _, removed := range s.removals {
 		if removed != 0 {

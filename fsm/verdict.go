@@ -45,9 +45,9 @@ func (m *Machine) applyVerdict(v *dems.Verdict, applied *Applied) string {
 		Detail: fmt.Sprintf("By the records of %s it was wrong at index %d.", v.By, v.Index),
 	}
 	m.note(applied, incident)
-	if found, others := c.tally(v.Node); 2*found > others {
+	if found, others := c.tally(v.Node); found > 1 && 2*found > others { // of two nodes, nobody knows which is right
 		convicted := *accused
-		convicted.Condition, convicted.automatic = dems.Convicted, true
+		convicted.Condition = dems.Convicted
 		m.putStanding(convicted)
 		incident.Kind, incident.By = dems.ConvictionIncident, ""
 		incident.Detail = fmt.Sprintf("%d of %d other voters found it wrong.", found, others)
@@ -94,11 +94,11 @@ func (m *Machine) applyReplacement(r *dems.Replacement, applied *Applied) string
 		if other := m.cluster.replacing(); other != nil && !r.Automatic {
 			return fmt.Sprintf("%s is %s: wait until it is back", other.Node, other.Condition)
 		}
-		s.Condition, s.automatic = dems.Convicted, r.Automatic
+		s.Condition, s.ByHand = dems.Convicted, !r.Automatic
 	case s.Condition == dems.Rejoining && r.Automatic:
-		s.Condition, s.automatic = dems.Convicted, true
+		s.Condition, s.ByHand = dems.Convicted, false
 	case s.Condition == dems.Quarantined && !r.Automatic:
-		s.Condition, s.removals = dems.Expelled, [dems.MaxReplacementsPerHour]uint64{}
+		s.Condition, s.ByHand, s.removals = dems.Expelled, true, [dems.MaxReplacementsPerHour]uint64{}
 	case s.Condition == dems.Quarantined:
 		return fmt.Sprintf("%s is quarantined: it has to be replaced by hand", r.Node)
 	default:

@@ -14,7 +14,8 @@ import (
 const askTimeout = 2 * time.Second
 
 // register proposes this node's registration until a majority has accepted it. A majority that refuses it is an error:
-// the node was started with other cities and would be wrong about everything.
+// the node was started with other cities and would be wrong about everything. But for a node whose time is over: it will
+// learn so.
 func (n *Node) register(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		registration := dems.Registration{
@@ -27,7 +28,7 @@ func (n *Node) register(ctx context.Context) error {
 			n.logger.Info("registered", "address", registration.Address)
 			return nil
 		}
-		if errors.Is(err, errRefused) && ctx.Err() == nil {
+		if errors.Is(err, errRefused) && ctx.Err() == nil && !n.isOutlived(ctx) {
 			return err
 		}
 		n.logger.Debug("registration", "error", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -201,6 +200,9 @@ func (n *Node) await(ctx context.Context, do func() error) error {
 
 // compare compares the state of a node that catches up with those of the voters, at the index that this node has applied.
 // It is equal when a majority of the voters has the same digest there. An error means that it is not known yet.
+//
+// Of a replacement by hand, the node's own state counts, too: where the voters that are left disagree with each other, an
+// operator has decided who is right and lets the others copy that one.
 func (n *Node) compare(ctx context.Context, step *verdict.Step, s *standing) (equal bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
@@ -211,34 +213,38 @@ func (n *Node) compare(ctx context.Context, step *verdict.Step, s *standing) (eq
 	if status.Incarnation != step.Incarnation {
 		return false, fmt.Errorf("%s runs as incarnation %d", step.Node, status.Incarnation)
 	}
+	theirs := n.digestOf(ctx, step.Node, s.applied)
+	if theirs.err != nil {
+		return false, fmt.Errorf("its state at index %d: %w", s.applied, theirs.err)
+	}
 	digests := make(chan voterDigest, len(s.members))
-	voters := 0
+	voters, same := 0, 0
 	for _, member := range s.members {
 		if member.Suffrage == dems.Voter {
 			voters++
 			go func() { digests <- n.digestOf(ctx, member.ID, s.applied) }()
 		}
 	}
-	theirs := n.digestOf(ctx, step.Node, s.applied)
-	if theirs.err != nil {
-		cancel()
+	needed := voters/2 + 1
+	if standing, known := s.of(step.Node); known && standing.ByHand {
+		same, needed = 1, (voters+1)/2+1
 	}
-	same, others := 0, make(map[dems.Digest]int)
+	others := make(map[dems.Digest]int)
 	for range voters {
 		got := <-digests
 		switch {
 		case got.err != nil:
+			continue
 		case got.digest == theirs.digest:
 			same++
 		default:
 			others[got.digest]++
 		}
-		if needed := voters/2 + 1; theirs.err == nil && (same >= needed || slices.Max(append(slices.Collect(maps.Values(others)), 0)) >= needed) {
-			cancel() // the others need not answer
-			return same >= needed, nil
+		if same >= needed || others[got.digest] >= needed {
+			return same >= needed, nil // the rest of the calls end with ctx
 		}
 	}
-	return false, errors.Join(theirs.err, fmt.Errorf("index %d: %d of %d voters have its state, %d another", s.applied, same, voters, len(others)))
+	return false, fmt.Errorf("at index %d %d voters have its state, %d are needed", s.applied, same, needed)
 }
 
 type voterDigest struct {
@@ -287,10 +293,48 @@ func (n *Node) mayBeRemoved() bool {
 	return known && (own.Condition == dems.Convicted || own.Incarnation > n.folder.Marker.Incarnation)
 }
 
+// awaitReplacement is for a node that lost its data. While its peers say that it is being replaced, which an operator has
+// to ask for, it waits for its removal, which ends it. It returns false if it is not being replaced.
+func (n *Node) awaitReplacement(ctx context.Context) bool {
+	for {
+		statuses := n.statusesOf(ctx, n.config.peers())
+		if proof, err := n.proofIn(statuses); err == nil {
+			n.endAsReplaced(proof)
+			return true
+		}
+		replacing := 0
+		for _, status := range statuses {
+			s := standing{standings: status.Standings}
+			if own, known := s.of(n.config.ID); known && own.Condition != dems.Correct && own.Condition != dems.Quarantined {
+				replacing++
+			}
+		}
+		if replacing == 0 || !wait(ctx, learnInterval) {
+			return false
+		}
+	}
+}
+
+// isOutlived tells whether a peer knows of a later incarnation of this node.
+func (n *Node) isOutlived(ctx context.Context) bool {
+	for _, status := range n.statusesOf(ctx, n.config.peers()) {
+		s := standing{standings: status.Standings}
+		if own, known := s.of(n.config.ID); known && own.Incarnation > n.folder.Marker.Incarnation {
+			return true
+		}
+	}
+	return false
+}
+
 // proveRemoval asks all peers for where they see this node.
 func (n *Node) proveRemoval(ctx context.Context) (*storage.Removal, error) {
+	return n.proofIn(n.statusesOf(ctx, n.config.peers()))
+}
+
+// proofIn returns what the peers' statuses prove.
+func (n *Node) proofIn(statuses map[dems.NodeID]dems.NodeStatus) (*storage.Removal, error) {
 	cluster := append(n.config.peers(), n.config.ID)
-	return storage.ProveRemoval(n.config.ID, n.folder.Marker.Incarnation, cluster, n.statusesOf(ctx, n.config.peers()))
+	return storage.ProveRemoval(n.config.ID, n.folder.Marker.Incarnation, cluster, statuses)
 }
 
 // endAsReplaced stops the node. Run returns the proof.

@@ -2,8 +2,10 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"dems"
@@ -221,6 +223,7 @@ func TestLostFolderIsReplacedByHand(t *testing.T) {
 	t.Parallel()
 	c := drill(t, 3)
 	lost := without(c, c.WaitLeader())[0]
+	waitRegistered(c, lost)
 	c.KillNode(lost)
 	if err := os.RemoveAll(c.Dir(lost)); err != nil {
 		t.Fatal(err)
@@ -275,4 +278,73 @@ func TestOldFolderDoesNotGetIn(t *testing.T) {
 	})
 	waitBack(t, c, accused, 3)
 	c.WaitEqual()
+}
+
+// waitRegistered waits until the registry has a node.
+func waitRegistered(c *cluster.Cluster, id dems.NodeID) {
+	c.Eventually(fmt.Sprintf("%s is registered", id), func(ctx context.Context) error {
+		reply, err := c.Replica(without(c, id)[0]).Query(ctx, dems.QueryBatch{Queries: []dems.Query{{Kind: dems.RegistryQuery}}})
+		if err != nil {
+			return err
+		}
+		registry, err := dems.DecodeRegistry(reply.Answers[0].Result)
+		if err == nil && !slices.ContainsFunc(registry.Nodes, func(r dems.Registration) bool { return r.ID == string(id) }) {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+}
+
+// TestIncidents kills a follower, starts it again, and hands leadership over: all of that is told.
+func TestIncidents(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	leader := c.WaitLeader()
+	follower := without(c, leader)[0]
+	told := func(of dems.NodeID, kind dems.IncidentKind) {
+		t.Helper()
+		c.Eventually(fmt.Sprintf("%s of %s is told", kind, of), func(context.Context) error {
+			found := incidents(t, c, of, leader)
+			if !slices.ContainsFunc(found, func(i dems.Incident) bool { return i.Kind == kind }) {
+				return fmt.Errorf("%+v", found)
+			}
+			return nil
+		})
+	}
+	told(leader, dems.LeaderChangeIncident)
+	c.KillNode(follower)
+	told(follower, dems.SuspicionIncident)
+	c.StartNode(follower)
+	told(follower, dems.RecoveryIncident)
+	c.WaitReady(follower)
+	c.Eventually("leadership is handed over", func(ctx context.Context) error { return c.Replica(c.WaitLeader()).Transfer(ctx, follower) })
+	told(follower, dems.LeaderChangeIncident)
+}
+
+// TestTwoWrongOfThree has two nodes be wrong in different ways: nobody can be convicted. An operator who knows the right one
+// has it lead and replaces one of the others; the last is then convicted.
+func TestTwoWrongOfThree(t *testing.T) {
+	t.Parallel()
+	c := drill(t, 3)
+	c.Propose(batch(2, bookings(1, 20)...))
+	right := c.WaitLeader()
+	wrong := without(c, right)
+	for _, id := range wrong {
+		inject(t, c, id, dems.Fault{Kind: dems.WrongState})
+	}
+	c.Propose(batch(3, book("MTL", 900)))
+	c.Eventually("nobody is convicted, and a replacement is taken", func(ctx context.Context) error {
+		if leader := c.WaitLeader(); leader != right {
+			return c.Replica(leader).Transfer(ctx, right)
+		}
+		return c.Replica(right).Replace(ctx, wrong[0])
+	})
+	waitBack(t, c, wrong[0], 2)
+	c.Propose(batch(4, book("MTL", 901)))
+	waitBack(t, c, wrong[1], 2)
+	c.Propose(batch(5, book("MTL", 902)))
+	c.WaitEqual()
+	if found := incidents(t, c, right, right); slices.ContainsFunc(found, func(i dems.Incident) bool { return i.Kind != dems.LeaderChangeIncident }) {
+		t.Errorf("the right one: %+v", found)
+	}
 }

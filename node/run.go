@@ -83,11 +83,8 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) join(ctx context.Context) error {
 	if n.fresh.Load() && n.folder.Marker.Incarnation == 1 {
 		err := n.bootstrap(ctx)
-		if errors.Is(err, errLostData) {
-			if proof, problem := n.proveRemoval(ctx); problem == nil { // an operator had it replaced
-				n.endAsReplaced(proof)
-				return nil
-			}
+		if errors.Is(err, errLostData) && n.awaitReplacement(ctx) {
+			return nil
 		}
 		if err != nil {
 			return err

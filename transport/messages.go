@@ -181,7 +181,7 @@ func encodeStatus(status *dems.NodeStatus) *rpc.StatusReply {
 	for _, standing := range status.Standings {
 		message.Standings = append(message.Standings, &rpc.Standing{
 			Node: string(standing.Node), Incarnation: standing.Incarnation, Condition: uint32(standing.Condition),
-			Since: standing.Since,
+			Since: standing.Since, ByHand: standing.ByHand,
 		})
 	}
 	return message
@@ -218,7 +218,7 @@ func decodeStatus(node dems.NodeID, message *rpc.StatusReply) (dems.NodeStatus, 
 		}
 		status.Standings = append(status.Standings, dems.Standing{
 			Node: dems.NodeID(standing.Node), Incarnation: standing.Incarnation,
-			Condition: dems.Condition(standing.Condition), Since: standing.Since,
+			Condition: dems.Condition(standing.Condition), Since: standing.Since, ByHand: standing.ByHand,
 		})
 	}
 	return status, nil

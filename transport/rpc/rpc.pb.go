@@ -643,6 +643,7 @@ type Standing struct {
 	Incarnation   uint64                 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Condition     uint32                 `protobuf:"varint,3,opt,name=condition,proto3" json:"condition,omitempty"`
 	Since         uint64                 `protobuf:"varint,4,opt,name=since,proto3" json:"since,omitempty"`
+	ByHand        bool                   `protobuf:"varint,5,opt,name=by_hand,json=byHand,proto3" json:"by_hand,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +704,13 @@ func (x *Standing) GetSince() uint64 {
 		return x.Since
 	}
 	return 0
+}
+
+func (x *Standing) GetByHand() bool {
+	if x != nil {
+		return x.ByHand
+	}
+	return false
 }
 
 type StatusReply struct {
@@ -1723,12 +1731,13 @@ const file_rpc_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bsuffrage\x18\x03 \x01(\tR\bsuffrage\x12 \n" +
-	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\"t\n" +
+	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\"\x8d\x01\n" +
 	"\bStanding\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tcondition\x18\x03 \x01(\rR\tcondition\x12\x14\n" +
-	"\x05since\x18\x04 \x01(\x04R\x05since\"\xef\x02\n" +
+	"\x05since\x18\x04 \x01(\x04R\x05since\x12\x17\n" +
+	"\aby_hand\x18\x05 \x01(\bR\x06byHand\"\xef\x02\n" +
 	"\vStatusReply\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
