@@ -14,6 +14,8 @@ import (
 	"dems"
 	"dems/internal/cluster"
 	"dems/node"
+
+	"github.com/hashicorp/raft"
 )
 
 // never is an interval at which nothing happens while a test runs.
@@ -70,7 +72,7 @@ func TestMemoryThatChangedIsFoundWithoutClients(t *testing.T) {
 	}
 }
 
-// TestMemoryThatChangedUnderTheLeaderIsFound goes the whole way, with the leader: found, convicted, replaced.
+// TestMemoryThatChangedIsReplaced goes the whole way, with the leader: found, convicted, replaced.
 func TestMemoryThatChangedIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) { config.AuditInterval = 20 * time.Millisecond }})
@@ -89,6 +91,7 @@ func TestVotersConfirmStates(t *testing.T) {
 	c.OpenSession(session)
 	reply := c.Propose(batch(1, addEvent("MTL", 100)))
 	c.WaitEqual()
+	const patience, moment = 20 * time.Second, 300 * time.Millisecond // where somebody can tell, and where nobody can
 	asking := c.Node("n1")
 	index, wrong := reply.Vote.Index, dems.Digest{1, 2, 3}
 	right, err := asking.StateAt(t.Context(), index)
@@ -100,28 +103,28 @@ func TestVotersConfirmStates(t *testing.T) {
 			t.Errorf("%s: %v %v", id, got, err)
 		}
 	}
-	if err := asking.Confirm(t.Context(), index, right); err != nil {
+	if err := asking.Confirm(t.Context(), patience, index, right); err != nil {
 		t.Error(err)
 	}
 	want := fmt.Sprintf("the state at index %d has digest %s, but 2 of 3 voters had %s", index, wrong, right)
-	if err := asking.Confirm(t.Context(), index, wrong); err == nil || err.Error() != want {
+	if err := asking.Confirm(t.Context(), patience, index, wrong); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
-	if err := asking.Confirm(t.Context(), index+1000, wrong); err != nil {
+	if err := asking.Confirm(t.Context(), moment, index+1000, wrong); err != nil {
 		t.Errorf("an index that nobody knows: %v", err)
 	}
 	c.KillNode("n2")
-	if err := asking.Confirm(t.Context(), index, wrong); err != nil {
+	if err := asking.Confirm(t.Context(), moment, index, wrong); err != nil {
 		t.Errorf("one of three contradicts, which is no majority: %v", err)
 	}
-	if err := asking.Confirm(t.Context(), index, right); err != nil {
+	if err := asking.Confirm(t.Context(), patience, index, right); err != nil {
 		t.Error(err)
 	}
 	asking.Kill()
 	if err := asking.Err(); !errors.Is(err, node.ErrKilled) {
 		t.Fatal(err)
 	}
-	if err := asking.Confirm(t.Context(), index, wrong); err == nil || !strings.Contains(err.Error(), "stopping") {
+	if err := asking.Confirm(t.Context(), patience, index, wrong); err == nil || !strings.Contains(err.Error(), "stopping") {
 		t.Errorf("while it stops: %v", err)
 	}
 }
@@ -134,8 +137,13 @@ func TestWrongNodeTakesNoSnapshot(t *testing.T) {
 	c.Propose(batch(1, addEvent("MTL", 100)))
 	c.WaitEqual()
 	wrong := without(c, c.WaitLeader())
+	accused := c.Node(wrong[0])
 	inject(t, c, wrong[0], dems.Fault{Kind: dems.WrongState})
-	if err := c.Node(wrong[0]).Raft().Snapshot().Error(); err == nil || !strings.Contains(err.Error(), "but 2 of 3 voters had") {
+	err := accused.Raft().Snapshot().Error()
+	if errors.Is(err, raft.ErrRaftShutdown) || c.Node(wrong[0]).Node != accused.Node {
+		t.Skip("its peers were faster: something was ordered, they compared, and replaced it")
+	}
+	if err == nil || !strings.Contains(err.Error(), "but 2 of 3 voters had") {
 		t.Errorf("the wrong node: %v", err)
 	}
 	if err := c.Node(wrong[1]).Raft().Snapshot().Error(); err != nil {

@@ -10,14 +10,18 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// confirmTimeout bounds asking the voters about the state that a snapshot holds.
-const confirmTimeout = 500 * time.Millisecond
+const (
+	// installTimeout bounds asking the voters about a snapshot from the leader. Nothing is applied meanwhile.
+	installTimeout = 500 * time.Millisecond
+	// takeTimeout bounds asking them about a snapshot of this node's own state. Only the snapshot waits.
+	takeTimeout = 5 * time.Second
+)
 
 // confirm asks the voters of a configuration what state they had at an index, and returns an error if a majority of them
 // had another one: that state must not be handed on, nor be taken over. It is no error if too few can tell. A voter that
 // is not there yet is asked again until the time is up.
-func (n *Node) confirm(ctx context.Context, servers []raft.Server, index uint64, digest dems.Digest) error {
-	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+func (n *Node) confirm(ctx context.Context, atMost time.Duration, servers []raft.Server, index uint64, digest dems.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	defer context.AfterFunc(n.work, cancel)()
 	voters, asked, same := 0, 0, 0

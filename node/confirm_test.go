@@ -22,7 +22,7 @@ type question struct {
 // answering makes a state machine's voters answer with an error, or nil, and returns what they will have been asked.
 func (f *fixture) answering(answer error) *[]question {
 	var asked []question
-	f.confirm = func(_ context.Context, voters []raft.Server, index uint64, digest dems.Digest) error {
+	f.confirm = func(_ context.Context, _ time.Duration, voters []raft.Server, index uint64, digest dems.Digest) error {
 		asked = append(asked, question{len(voters), index, digest})
 		return answer
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"reflect"
+	"time"
 	"unsafe"
 
 	"dems"
@@ -24,6 +25,6 @@ func (s *stateMachine) damage() {
 }
 
 // Confirm asks the voters of the node's configuration about a state.
-func (n *Node) Confirm(ctx context.Context, index uint64, digest dems.Digest) error {
-	return n.confirm(ctx, n.state.getConfiguration().servers, index, digest)
+func (n *Node) Confirm(ctx context.Context, atMost time.Duration, index uint64, digest dems.Digest) error {
+	return n.confirm(ctx, atMost, n.state.getConfiguration().servers, index, digest)
 }
