@@ -131,22 +131,13 @@ func (n *Node) Replace(ctx context.Context, id dems.NodeID) error {
 	}})
 }
 
-// watchHealth records, while this node leads, which members stop answering and which answer again, and that this node has
-// become the leader.
-func (n *Node) watchHealth(ctx context.Context, r *raft.Raft) {
+// watchHealth records, while this node leads, which members stop answering and which answer again.
+func (n *Node) watchHealth(ctx context.Context) {
 	missed := make(map[dems.NodeID]int)
-	led := uint64(0) // the last term in which this node led
-	for wait(ctx, healthInterval/2) {
+	for wait(ctx, healthInterval) {
 		if !n.isLeader() || !n.isReady() {
 			clear(missed)
 			continue
-		}
-		if term := r.CurrentTerm(); term != led {
-			led = term
-			n.note(dems.Incident{
-				Kind: dems.LeaderChangeIncident, Node: n.config.ID, Incarnation: n.folder.Marker.Incarnation,
-				By: string(n.config.ID), Detail: "leads in term " + strconv.FormatUint(term, 10),
-			}, "")
 		}
 		statuses := n.statusesOf(ctx, n.config.peers())
 		for _, member := range n.standing().members {

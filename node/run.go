@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"dems"
 	"dems/node/citylog"
 	"dems/node/storage"
 
@@ -107,7 +108,7 @@ func (n *Node) startBackground(r *raft.Raft, group *sync.WaitGroup) {
 	group.Go(func() { n.replace(n.work, r) })
 	group.Go(func() { n.learn(n.work) })
 	group.Go(func() { n.recordIncidents(n.work) })
-	group.Go(func() { n.watchHealth(n.work, r) })
+	group.Go(func() { n.watchHealth(n.work) })
 	group.Go(func() { n.watchLeader(n.work, r) })
 	group.Go(func() { n.catchUp(n.work) })
 	group.Go(func() {
@@ -194,7 +195,7 @@ func (n *Node) handOver() {
 	}
 }
 
-// watchLeader logs who leads.
+// watchLeader logs who leads, and has it recorded when this node begins to.
 func (n *Node) watchLeader(ctx context.Context, r *raft.Raft) {
 	changes := make(chan raft.Observation, 16)
 	observer := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
@@ -210,6 +211,12 @@ func (n *Node) watchLeader(ctx context.Context, r *raft.Raft) {
 		case change := <-changes:
 			if leader := change.Data.(raft.LeaderObservation).LeaderAddr; leader != "" {
 				n.logger.Info("leader changed", "leader", leader, "term", r.CurrentTerm())
+			}
+			if change.Data.(raft.LeaderObservation).LeaderID == n.serverID {
+				n.note(dems.Incident{
+					Kind: dems.LeaderChangeIncident, Node: n.config.ID, Incarnation: n.folder.Marker.Incarnation,
+					By: string(n.config.ID), Detail: fmt.Sprintf("leads in term %d", r.CurrentTerm()),
+				}, "")
 			}
 		}
 	}
