@@ -423,11 +423,12 @@ func (r *fakeReplica) Votes(ctx context.Context, session uint64, receive func([]
 		err := r.call(ctx, func(n *fakeNode) (bool, error) {
 			if first { // recent votes of the session only
 				first, sent = false, len(n.votes)
-				for _, vote := range n.votes[max(0, sent-16):] {
+				for _, vote := range n.votes {
 					if vote.Session == session {
 						votes = append(votes, vote)
 					}
 				}
+				votes = votes[max(0, len(votes)-16):]
 			} else {
 				votes = append(votes, n.votes[sent:]...)
 				sent = len(n.votes)

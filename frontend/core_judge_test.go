@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"dems"
-	"dems/frontend/voting"
 )
 
 // reports returns what every node has been told, after checking that all that are there were told the same.
@@ -286,22 +285,22 @@ func TestLateAnswersAreJudged(t *testing.T) {
 func TestProbesAreLimited(t *testing.T) {
 	ready(t, 3, func(h *harness) {
 		h.must(addEvent(1, 5), 0)
+		h.slowAnswers()
 		h.w.tell(h.node(3), lies{answer: func(_ *dems.Query, answer *dems.Answer) { answer.Result = nil }})
-		h.w.tell(h.node(1), lies{propose: func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error) {
-			time.Sleep(20 * time.Millisecond)
+		slow := h.node(1).lies.answer
+		h.w.tell(h.node(1), lies{answer: slow, propose: func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error) {
+			time.Sleep(200 * time.Millisecond)
 			return next(ctx, entry)
 		}})
 		for range 100 {
-			h.must(getEvent(1), 0)
+			h.must(getEvent(1), time.Millisecond)
 		}
 		time.Sleep(time.Second)
 		ordered, _ := h.applied(getEvent(1))
 		if ordered != 1 {
 			t.Errorf("ordered %d times", ordered)
 		}
-		if strikes := h.core.judge.strikesOf("n3", 1); strikes < voting.Enough { // the right vote on the probe excuses nothing
-			t.Errorf("%d strikes", strikes)
-		}
+		equal(t, 100, h.core.judge.strikesOf("n3", 1)) // the right vote on the probe excuses nothing
 	})
 }
 
