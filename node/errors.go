@@ -23,6 +23,7 @@ var (
 	errStaleLog   = errors.New("the end of this node's log was never committed and contradicts the snapshot from the leader: " +
 		"start the node again, which removes it")
 	errNotProposed = errors.New("not proposed")
+	errStalled     = errors.New("a write to this node's disk hangs")
 )
 
 func replicaError(kind dems.ReplicaErrorKind, err error) error {

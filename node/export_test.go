@@ -28,3 +28,15 @@ func (s *stateMachine) damage() {
 func (n *Node) Confirm(ctx context.Context, atMost time.Duration, index uint64, digest dems.Digest) error {
 	return n.confirm(ctx, atMost, n.state.getConfiguration().servers, index, digest)
 }
+
+// Stand has the node stand for election, as it does when the leader does not answer. It returns false if it does not follow.
+func (n *Node) Stand(ctx context.Context) bool {
+	r := n.raft.Load()
+	return r != nil && n.stand(ctx, r, r.CurrentTerm())
+}
+
+// HangDisk makes every later write to the Raft log wait until the channel is closed.
+func (n *Node) HangDisk(until <-chan struct{}) {
+	hold := func() { <-until }
+	n.watchdog.hold.Store(&hold)
+}

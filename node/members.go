@@ -139,6 +139,9 @@ func (n *Node) watchHealth(ctx context.Context) {
 			clear(missed)
 			continue
 		}
+		if missing := n.lookout.takeMissing(); missing != "" {
+			missed[missing] = missedAnswers // that it does not answer is recorded
+		}
 		statuses := n.statusesOf(ctx, n.config.peers())
 		for _, member := range n.standing().members {
 			if member.ID != n.config.ID {

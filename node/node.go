@@ -34,6 +34,9 @@ type Node struct {
 
 	raft      atomic.Pointer[raft.Raft] // nil until the node takes part
 	transport *raft.NetworkTransport    // set before raft
+	mended    *raftTransport            // the transport as Raft sees it; set before raft
+	watchdog  *watchdog
+	lookout   *lookout
 	announcer *announcer
 	manager   *manager
 	goal      uint64 // the last entry of the log at the start that the state machine sees
@@ -90,7 +93,8 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 		stopped: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 		proposals: make(chan struct{}, config.MaxProposals), queries: make(chan struct{}, config.MaxQueries),
 		peers: make(map[dems.NodeID]*transport.Replica), announcer: newAnnouncer(config.peers()),
-		manager: newManager(),
+		manager:  newManager(),
+		watchdog: &watchdog{limit: config.StallTimeout}, lookout: newLookout(),
 	}
 	n.work, n.stop = context.WithCancel(context.Background())
 	var err error

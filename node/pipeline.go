@@ -1,17 +1,72 @@
 package node
 
 import (
+	"io"
 	"sync"
 
 	"github.com/hashicorp/raft"
 )
 
-// raftTransport is the transport of hashicorp/raft with its pipelines mended. Raft stops consuming the answers of a
-// pipeline at the first one that is a refusal, and closes the pipeline when its sending side notices. The sending side may
-// send more before it does; with nobody to take the answers it then blocks for ever, the follower gets heartbeats and
-// nothing else for as long as this leader leads, and Shutdown never returns.
+// raftTransport is the transport of hashicorp/raft with three changes.
+//
+// Its pipelines are mended. Raft stops consuming the answers of a pipeline at the first one that is a refusal, and closes
+// the pipeline when its sending side notices. The sending side may send more before it does; with nobody to take the answers
+// it then blocks for ever, the follower gets heartbeats and nothing else for as long as this leader leads, and Shutdown
+// never returns.
+//
+// It sends nothing that a leader sends while the disk hangs. Raft's main loop is stuck in the write then, but its goroutines
+// for each follower would go on, and with them the followers' patience. Votes need no such care: they come from the main
+// loop, after a write.
+//
+// And Raft takes its messages from a channel of the node's, so that the node can have it stand for election (takeOver).
 type raftTransport struct {
 	*raft.NetworkTransport
+	stalled  func() bool
+	messages chan raft.RPC
+}
+
+func newRaftTransport(inner *raft.NetworkTransport, stalled func() bool) *raftTransport {
+	return &raftTransport{NetworkTransport: inner, stalled: stalled, messages: make(chan raft.RPC)}
+}
+
+// Consumer implements raft.Transport.
+func (t *raftTransport) Consumer() <-chan raft.RPC { return t.messages }
+
+// relay hands on what peers send, until the node has stopped. Heartbeats do not come this way.
+func (t *raftTransport) relay(stopped <-chan struct{}) {
+	for {
+		var message raft.RPC
+		select {
+		case message = <-t.NetworkTransport.Consumer():
+		case <-stopped:
+			return
+		}
+		select {
+		case t.messages <- message:
+		case <-stopped: // its sender is told by the transport's end
+			return
+		}
+	}
+}
+
+// AppendEntries implements raft.Transport.
+func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, request *raft.AppendEntriesRequest,
+	response *raft.AppendEntriesResponse,
+) error {
+	if t.stalled() {
+		return errStalled
+	}
+	return t.NetworkTransport.AppendEntries(id, target, request, response)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t *raftTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, request *raft.InstallSnapshotRequest,
+	response *raft.InstallSnapshotResponse, snapshot io.Reader,
+) error {
+	if t.stalled() {
+		return errStalled
+	}
+	return t.NetworkTransport.InstallSnapshot(id, target, request, response, snapshot)
 }
 
 // dialled tells the stream layer which incarnation of a node is meant. It implements raft.ServerAddressProvider.
@@ -23,17 +78,20 @@ func (dialled) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 }
 
 // EncodePeer implements raft.Transport. In messages a server's address is the node's ID, whatever is dialled.
-func (t raftTransport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []byte {
+func (t *raftTransport) EncodePeer(_ raft.ServerID, address raft.ServerAddress) []byte {
 	return []byte(address)
 }
 
 // AppendEntriesPipeline implements raft.Transport.
-func (t raftTransport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+func (t *raftTransport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	if t.stalled() {
+		return nil, errStalled
+	}
 	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(inner), nil
+	return newPipeline(inner, t.stalled), nil
 }
 
 // maxUnconsumed is how many answers wait for Raft. There are more than one or two only when it has stopped consuming; at
@@ -43,16 +101,27 @@ const maxUnconsumed = 64
 // pipeline takes every answer from another pipeline at once, so that its sending side never waits for the consuming one.
 type pipeline struct {
 	raft.AppendPipeline
+	stalled func() bool
 	answers chan raft.AppendFuture
 	closing sync.Once
 	closed  chan struct{}
 	running sync.WaitGroup // forward
 }
 
-func newPipeline(inner raft.AppendPipeline) *pipeline {
-	p := &pipeline{AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+func newPipeline(inner raft.AppendPipeline, stalled func() bool) *pipeline {
+	p := &pipeline{
+		AppendPipeline: inner, stalled: stalled, answers: make(chan raft.AppendFuture), closed: make(chan struct{}),
+	}
 	p.running.Go(p.forward)
 	return p
+}
+
+// AppendEntries implements raft.AppendPipeline.
+func (p *pipeline) AppendEntries(request *raft.AppendEntriesRequest, response *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.stalled() {
+		return nil, errStalled
+	}
+	return p.AppendPipeline.AppendEntries(request, response)
 }
 
 // Consumer implements raft.AppendPipeline.

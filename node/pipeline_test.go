@@ -34,7 +34,7 @@ func startPipeline(t *testing.T) raft.AppendPipeline {
 			}
 		}
 	})
-	pipeline, err := raftTransport{leader}.AppendEntriesPipeline("n2.1", follower.LocalAddr())
+	pipeline, err := newRaftTransport(leader, func() bool { return false }).AppendEntriesPipeline("n2.1", follower.LocalAddr())
 	if err != nil {
 		t.Fatal(err)
 	}

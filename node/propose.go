@@ -29,6 +29,9 @@ func (n *Node) order(ctx context.Context, entry []byte, permit func(*dems.Entry)
 	if r.State() != raft.Leader {
 		return dems.BatchReply{}, raftError(raft.ErrNotLeader, n.leader())
 	}
+	if n.watchdog.stalled() {
+		return dems.BatchReply{}, replicaError(dems.NotApplied, errStalled)
+	}
 	decoded, err := dems.DecodeEntry(entry)
 	if err != nil { // what is in the log and cannot be decoded stops every node
 		return dems.BatchReply{}, replicaError(dems.BadRequest, err)

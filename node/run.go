@@ -109,6 +109,7 @@ func (n *Node) startBackground(r *raft.Raft, group *sync.WaitGroup) {
 	group.Go(func() { n.learn(n.work) })
 	group.Go(func() { n.recordIncidents(n.work) })
 	group.Go(func() { n.watchHealth(n.work) })
+	n.startLookout(r, group)
 	group.Go(func() { n.watchLeader(n.work, r) })
 	group.Go(func() { n.catchUp(n.work) })
 	group.Go(func() {
@@ -145,12 +146,14 @@ func (n *Node) startRaft() error {
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, ServerAddressProvider: dialled{}, MaxPool: raftConnections, Timeout: n.config.RaftTimeout, Logger: n.raftLog, MsgpackUseNewTimeFormat: true,
 	})
-	cache, err := raft.NewLogCache(logCacheEntries, n.folder.Log)
+	n.mended = newRaftTransport(n.transport, n.watchdog.stalled)
+	log := watchedLog{n.folder.Log, n.watchdog}
+	cache, err := raft.NewLogCache(logCacheEntries, log)
 	if err != nil {
 		return errors.Join(err, n.transport.Close())
 	}
 	err = n.protected(func() error {
-		r, err := raft.NewRaft(n.raftConfig(), n.state, cache, n.folder.Log, n.folder.Snapshots, raftTransport{n.transport})
+		r, err := raft.NewRaft(n.raftConfig(), n.state, cache, log, n.folder.Snapshots, n.mended)
 		if err == nil {
 			n.raft.Store(r)
 		}

@@ -156,6 +156,9 @@ func (n *Node) Status(context.Context) (dems.NodeStatus, error) {
 	if err := n.gone(); err != nil {
 		return dems.NodeStatus{}, err
 	}
+	if err := n.stalledLeader(); err != nil {
+		return dems.NodeStatus{}, err
+	}
 	status := dems.NodeStatus{
 		ID: n.config.ID, Incarnation: n.folder.Marker.Incarnation, Address: n.config.Address, Version: n.config.Version,
 		Fresh: n.fresh.Load() && n.state.applied.get() == 0, Ready: n.isReady(), Leader: n.leader(),
