@@ -108,6 +108,24 @@ func TestLeaderIgnoresProposals(t *testing.T) {
 	}
 }
 
+// A leader that was killed is back at once, and leads nobody, while its peers have not missed it yet.
+func TestLeaderRestartsAtOnce(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.actOnSuspicions(20 * time.Millisecond)
+		h.must(addEvent(1, 5), 0)
+		h.w.suspendLeadership()
+		for number := 2; number <= 3; number++ {
+			h.w.tell(h.node(number), lies{status: func(status *dems.NodeStatus) {
+				if status.Leader == "" {
+					status.Leader = "n1"
+				}
+			}})
+		}
+		h.wantView(h.must(addEvent(2, 5), 40*time.Millisecond), 5, 0)
+		h.wantApplied(addEvent(2, 5), 1)
+	})
+}
+
 // A leader that hangs is suspected in the term that is known of it, by all other voters and by nobody else, not faster than
 // every so often.
 func TestWhoIsToldOfASuspicion(t *testing.T) {

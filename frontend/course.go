@@ -219,7 +219,8 @@ func (c *course) handle(got *attempt) {
 	if unknown {
 		c.applicable++
 	}
-	if unknown || refused.Kind == dems.NotApplied { // the connection broke, or there is none
+	// The connection broke, there is none, or a leader that was killed is back before its peers have missed it.
+	if unknown || refused.Kind == dems.NotApplied || refused.Kind == dems.NotLeader && refused.Leader == "" {
 		c.proposer.suspector.suspect(got.node)
 	}
 	if c.applicable == 0 {
