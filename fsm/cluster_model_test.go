@@ -158,7 +158,7 @@ func (m *clusterModel) replacement(r dems.Replacement) bool {
 		}
 	}
 	switch {
-	case n.condition == "correct" && (others == 0 || r.Automatic), n.condition == "rejoining" && r.Automatic:
+	case n.condition == "correct" && (others == 0 || r.Automatic), n.condition == "rejoining":
 		m.change(r.Node, "convicted", n.incarnation)
 		n.automatic = r.Automatic
 	case n.condition == "quarantined" && !r.Automatic:

@@ -95,8 +95,8 @@ func (m *Machine) applyReplacement(r *dems.Replacement, applied *Applied) string
 			return fmt.Sprintf("%s is %s: wait until it is back", other.Node, other.Condition)
 		}
 		s.Condition, s.ByHand = dems.Convicted, !r.Automatic
-	case s.Condition == dems.Rejoining && r.Automatic:
-		s.Condition, s.ByHand = dems.Convicted, false
+	case s.Condition == dems.Rejoining:
+		s.Condition, s.ByHand = dems.Convicted, !r.Automatic
 	case s.Condition == dems.Quarantined && !r.Automatic:
 		s.Condition, s.ByHand, s.removals = dems.Expelled, true, [dems.MaxReplacementsPerHour]uint64{}
 	case s.Condition == dems.Quarantined:

@@ -14,7 +14,6 @@ import (
 	"dems"
 	"dems/internal/cluster"
 	"dems/node"
-
 )
 
 // never is an interval at which nothing happens while a test runs.

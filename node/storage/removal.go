@@ -38,8 +38,8 @@ func (r *Removal) Witnesses() []dems.NodeID { return slices.Clone(r.witnesses) }
 // ProveRemoval looks for the proof that an incarnation of a node has left, in what the nodes of the cluster (all that are
 // configured, the node itself among them) say of themselves and of the cluster, by who says it. A majority of the cluster
 // has to say the same: that one later incarnation is to come. The word of the node itself does not count, nor does that of
-// a node that is not ready, that answers for another one, or that counts the node among the voters or knows it by any
-// other incarnation than the one to come. The error says who did not say so and why.
+// a node that is not ready, that answers for another one, or that has the node among the members: as soon as the next
+// incarnation is one, it may have promised something. The error says who did not say so and why.
 func ProveRemoval(id dems.NodeID, incarnation uint64, cluster []dems.NodeID, statuses map[dems.NodeID]dems.NodeStatus) (*Removal, error) {
 	removal := &Removal{id: id, incarnation: incarnation, cluster: slices.Sorted(slices.Values(cluster))}
 	said := make(map[uint64][]dems.NodeID) // who says that an incarnation is to come
@@ -87,7 +87,7 @@ func testimony(id dems.NodeID, incarnation uint64, peer dems.NodeID, statuses ma
 			continue
 		}
 		standings++
-		if standing.Condition != dems.Expelled && standing.Condition != dems.Rejoining {
+		if standing.Condition != dems.Expelled { // who is rejoining has a new life already, and with it new promises
 			return 0, fmt.Sprintf("says that incarnation %d is %s", standing.Incarnation, standing.Condition)
 		}
 		if next = standing.Incarnation; next <= incarnation {
@@ -98,7 +98,7 @@ func testimony(id dems.NodeID, incarnation uint64, peer dems.NodeID, statuses ma
 		return 0, fmt.Sprintf("has %d standings of it", standings)
 	}
 	for _, member := range status.Members {
-		if member.ID == id && (member.Incarnation != next || member.Suffrage == dems.Voter) {
+		if member.ID == id {
 			return 0, fmt.Sprintf("has incarnation %d as a member (%s)", member.Incarnation, member.Suffrage)
 		}
 	}
