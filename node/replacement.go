@@ -117,10 +117,15 @@ func (s *standing) settled() bool {
 // step: the next one follows from replicated state.
 func (n *Node) replace(ctx context.Context, r *raft.Raft) {
 	reason := ""
+	var stubborn stubbornLeader
 	for {
 		interval := idleInterval
 		if s := n.standing(); !s.settled() {
 			interval = busyInterval
+			if term := r.CurrentTerm(); stubborn.isDue(&s, n.leader(), n.config.ID, term, time.Now()) {
+				n.logger.Warn("the leader was convicted and does not hand over", "leader", n.leader(), "term", term)
+				n.takeOver(ctx, r, dems.Suspicion{Leader: n.leader(), Term: term})
+			}
 			if n.isLeader() && n.isReady() {
 				step := verdict.Plan(&verdict.View{
 					Self: n.config.ID, Standings: s.standings, Members: s.members, Statuses: n.statusesOf(ctx, n.config.peers()),
@@ -139,6 +144,46 @@ func (n *Node) replace(ctx context.Context, r *raft.Raft) {
 			return
 		}
 	}
+}
+
+// stubbornLeader is a leader that was convicted and still leads.
+type stubbornLeader struct {
+	id    dems.NodeID
+	term  uint64
+	since time.Time
+	tried bool
+}
+
+const (
+	// handOverTime is how long a convicted leader has to hand over before its peers take over.
+	handOverTime = 500 * time.Millisecond
+	// takeOverTime is how long one peer has for that before the next one tries.
+	takeOverTime = time.Second
+)
+
+// isDue tells whether it is this node's turn to take over from the leader: once in each of its terms, one node after the
+// other, in the order of their IDs.
+func (l *stubbornLeader) isDue(s *standing, leader, self dems.NodeID, term uint64, now time.Time) bool {
+	known, convicted := s.of(leader)
+	if !convicted || known.Condition != dems.Convicted || leader == self {
+		*l = stubbornLeader{}
+		return false
+	}
+	if l.id != leader || l.term != term {
+		*l = stubbornLeader{id: leader, term: term, since: now}
+	}
+	turn := 0
+	for _, member := range s.members {
+		if member.ID == self {
+			break
+		}
+		if member.ID != leader && member.Suffrage == dems.Voter {
+			turn++
+		}
+	}
+	due := !l.tried && now.Sub(l.since) >= handOverTime+time.Duration(turn)*takeOverTime
+	l.tried = l.tried || due
+	return due
 }
 
 // act does one step. Changes of the configuration hold only if it is still the one that the step was planned for.
