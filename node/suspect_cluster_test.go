@@ -3,6 +3,7 @@ package node_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -136,6 +137,18 @@ func TestHangingLeaderIsReplaced(t *testing.T) {
 	}
 	c.Network.Heal()
 	waitReplaced(t, c, s, c.IDs()...)
+	c.Eventually("what happened is recorded", func(context.Context) error {
+		var kinds []dems.IncidentKind
+		for _, incident := range incidents(t, c, s.Leader, leader) {
+			if incident.By == string(leader) {
+				kinds = append(kinds, incident.Kind)
+			}
+		}
+		if !slices.Equal(kinds, []dems.IncidentKind{dems.SuspicionIncident, dems.RecoveryIncident}) {
+			return fmt.Errorf("%s says of %s: %v", leader, s.Leader, kinds)
+		}
+		return nil
+	})
 	c.WaitEqual()
 	if now := c.Status(leader); now.Leader != leader || now.Term != term {
 		t.Errorf("%+v, want leader %s of term %d", now, leader, term)
@@ -198,6 +211,8 @@ func TestNewestLogTakesOver(t *testing.T) {
 	if leader, term := waitReplaced(t, c, s, behind, ahead); leader != ahead || term != s.Term+1 {
 		t.Errorf("%s leads in term %d, want %s in %d", leader, term, ahead, s.Term+1)
 	}
+	c.Network.Heal()
+	waitReplaced(t, c, s, c.IDs()...)
 }
 
 // TestRestartedLeaderIsReplaced suspects a leader that was killed and started again at once: it answers, but that it does
@@ -216,7 +231,7 @@ func TestRestartedLeaderIsReplaced(t *testing.T) {
 		return nil
 	})
 	t.Logf("a new leader %v after the restart", time.Since(began))
-	if _, term := waitReplaced(t, c, s, others(c, s.Leader)...); term != s.Term+1 {
+	if _, term := waitReplaced(t, c, s, c.IDs()...); term != s.Term+1 {
 		t.Errorf("term %d after %d", term, s.Term)
 	}
 }
@@ -239,6 +254,8 @@ func TestFiveNodesWithOneMoreDead(t *testing.T) {
 	if term != s.Term+1 || leader != survivors[0] {
 		t.Errorf("%s leads in term %d, want %s in %d", leader, term, survivors[0], s.Term+1)
 	}
+	c.Network.Heal()
+	waitReplaced(t, c, s, c.IDs()...)
 }
 
 // TestManyFrontEndsOneElection has many suspect a dead leader at the same time and go on after it was replaced.
@@ -260,6 +277,8 @@ func TestManyFrontEndsOneElection(t *testing.T) {
 	if now := c.Status(leader); term != s.Term+1 || now.Term != term || now.Leader != leader {
 		t.Errorf("%s leads in term %d; %s was elected in term %d after %d", now.Leader, now.Term, leader, term, s.Term)
 	}
+	c.Network.Heal()
+	waitReplaced(t, c, s, c.IDs()...)
 }
 
 // TestHostileSuspicions suspects a healthy leader, other nodes and other terms all the time, while the cluster works.
