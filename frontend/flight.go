@@ -120,6 +120,7 @@ func (f *flight) decideEach(v *view, sizes []int) []voting.Ballot {
 func (f *flight) settle(decision *voting.Decision, commands int) []voting.Ballot {
 	f.decision, f.commands = decision, commands
 	ballots := f.box.Ballots()
+	f.judged = make([]judged, 0, len(ballots)+1)
 	f.box = voting.Box{}
 	return ballots
 }

@@ -36,7 +36,8 @@ type Command struct {
 
 // Decide returns the decision of a vote that was won.
 func (b *Box) Decide(voters Voters, count *Count) Decision {
-	counting := b.counting(voters, nil)
+	var room [2 * mostBallots]*Ballot
+	counting := b.counting(voters, room[:0])
 	return Decision{
 		Index: count.Winner.Index, State: known(counting, count.Winner.Index, voters), Whole: true,
 		Results: count.Winner.Results, Bytes: count.Winner.Bytes,
