@@ -72,11 +72,15 @@ func CreateAuthority(dir string) error {
 
 // Issue makes dir/<name>.crt and dir/<name>.key (mode 0600), signed by the authority in dir, whose key it needs. It never
 // overwrites: to renew a certificate, remove its two files first. Valid for two years.
-func Issue(dir string, role Role, name string) error {
+func Issue(dir string, role Role, name string) error { return IssueFrom(dir, dir, role, name) }
+
+// IssueFrom is Issue with the authority in a folder of its own, so that its key does not lie where servers look. The servers
+// need a copy of its ca.crt next to their certificates, which IssueFrom does not make.
+func IssueFrom(authorityDir, dir string, role Role, name string) error {
 	if err := checkIdentity(role, name); err != nil {
 		return err
 	}
-	authority, authorityKey, err := loadAuthority(dir)
+	authority, authorityKey, err := loadAuthority(authorityDir)
 	if err != nil {
 		return err
 	}

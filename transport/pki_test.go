@@ -109,6 +109,24 @@ func TestNothingIsOverwritten(t *testing.T) {
 	}
 }
 
+func TestIssueFromAnotherFolder(t *testing.T) {
+	authority, dir := cluster(t), t.TempDir()
+	if err := IssueFrom(authority, dir, RoleNode, "n2"); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("%v, %v; want a certificate and its key", entries, err)
+	}
+	if err := os.Link(filepath.Join(authority, "ca.crt"), filepath.Join(dir, "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadCredentials(dir, RoleNode, "n2"); err != nil {
+		t.Error(err)
+	}
+	mentions(t, IssueFrom(dir, dir, RoleNode, "n3"), "authority's key")
+	mentions(t, IssueFrom(t.TempDir(), dir, RoleNode, "n3"), "authority is missing")
+}
+
 func TestIssueRefuses(t *testing.T) {
 	dir := cluster(t)
 	for _, name := range []string{"", "ca", "N1", "1n", "-n", "n_1", "n.1", "../n1", strings.Repeat("n", 33)} {

@@ -253,23 +253,12 @@ func (d *dev) prepareCertificates() error {
 }
 
 func (d *dev) makeCertificates(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "ca.crt")); errors.Is(err, os.ErrNotExist) {
-		if err := transport.CreateAuthority(dir); err != nil {
-			return err
-		}
-	}
-	issue := func(role transport.Role, id string) error {
-		if _, err := os.Stat(filepath.Join(dir, id+".crt")); err == nil {
-			return nil
-		}
-		return transport.Issue(dir, role, id)
-	}
+	wanted := []identity{{transport.RoleFrontEnd, devFrontEndID}}
 	for i := range d.flags.nodes {
-		if err := issue(transport.RoleNode, d.nodeID(i)); err != nil {
-			return err
-		}
+		wanted = append(wanted, identity{transport.RoleNode, d.nodeID(i)})
 	}
-	return issue(transport.RoleFrontEnd, devFrontEndID)
+	_, err := certificateStore{authorityDir: dir, dir: dir}.complete(wanted)
+	return err
 }
 
 // freeAddress resolves port 0 to a free port, and finds out early that a port is in use.
