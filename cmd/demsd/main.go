@@ -79,7 +79,7 @@ Every flag can also be given in the environment: --data-dir as DEMSD_DATA_DIR.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("log-level", "info", "how much is logged: debug, info, warn or error")
-	root.AddCommand(newDevCommand(), newNodeCommand(), newFrontEndCommand(), newPKICommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newNodeCommand(), newFrontEndCommand(), newPKICommand(), newHealthCommand(), newVersionCommand())
 	return root
 }
 
