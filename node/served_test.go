@@ -139,9 +139,9 @@ func TestAMuteNodeAnswersNothingButTakesPart(t *testing.T) {
 		group.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			start := time.Now()
-			if err := call(ctx); err == nil || time.Since(start) < patience {
-				t.Errorf("%s was answered after %v: %v", name, time.Since(start), err)
+			// The deadline may pass at either end first.
+			if err := call(ctx); err == nil || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+				t.Errorf("%s was answered: %v", name, err)
 			}
 		})
 	}
