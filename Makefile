@@ -9,6 +9,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FUZZTIME := 10s
 # More flags for go test, for example TESTFLAGS=-v.
 TESTFLAGS :=
+# The name of the container image, for docker-compose.yml, too.
+export DEMS_IMAGE ?= dems
+COMPOSE = $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 
 .PHONY: help
 help: ## print this list
@@ -17,6 +20,25 @@ help: ## print this list
 .PHONY: build
 build: ## build bin/demsd and bin/demsctl
 	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
+
+# The programs are compiled here and not in a container, so that no registry is needed. Owner and mode of the folders under
+# volumes are those that the volumes get which are mounted over them.
+.PHONY: image
+image: ## the container image dems, from programs compiled on this machine
+	@rm -rf bin/image
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/image/programs/ ./cmd/...
+	@mkdir -p -m 700 bin/image/volumes/{authority,data,pki} && chmod 755 bin/image/programs/*
+	docker build --quiet --target prebuilt --tag $(DEMS_IMAGE) --file Dockerfile bin/image
+
+.PHONY: up
+up: image ## a cluster in containers, see docs/operations.md; returns once it is ready
+	$(COMPOSE) up -d
+	$(COMPOSE) exec -T fe1 demsd health frontend --wait 1m
+	@echo "ready: http://$$($(COMPOSE) port fe1 8080)"
+
+.PHONY: down
+down: ## stop that cluster; its data stays in volumes
+	$(COMPOSE) --profile second down
 
 .PHONY: lint
 lint: ## formatting, go vet, staticcheck
