@@ -43,6 +43,8 @@ var imports = map[string][]string{
 	"internal/conformance": {".", "fsm"},
 	"internal/onenode":     {".", "frontend", "fsm"},
 	"internal":             {everythingOfTheModule}, // what tests are made of; nothing that ships may import it
+	// What decides and is pure, and nothing that has goroutines or connections: the rest of a cluster is played.
+	"internal/simulation": {".", "fsm", "frontend/voting", "node/storage", "node/verdict"},
 }
 
 // raftUsers are the directories whose code may name hashicorp/raft. Everything else knows consensus by its effects only.

@@ -1,0 +1,498 @@
+package simulation
+
+import (
+	"slices"
+	"time"
+
+	"dems"
+	"dems/node/storage"
+	"dems/node/verdict"
+)
+
+// manager is a node's replica manager, step for step as package node drives it.
+type manager struct {
+	node        *node
+	records     *verdict.Records
+	suspects    []*suspect
+	accusations []accusation
+	noted       map[noted]time.Duration
+	broken      []bool // by number: that node's votes have to be asked for again, from the first that it holds
+	latest      []dems.Vote
+	judging     bool // a verdict is on its way
+	soon        bool // it is about to judge
+	planning    bool // a step of a replacement is under way
+	learning    bool // it asks whether it was removed
+}
+
+// noted names what was made an incident of.
+type noted struct {
+	by dems.NodeID
+	of life
+}
+
+type suspect struct {
+	finding verdict.Finding
+	given   time.Duration // negative: not yet
+}
+
+type accusation struct {
+	life
+	indexes []uint64
+	since   time.Duration
+}
+
+const (
+	verdictPause   = time.Minute
+	accusationLife = 10 * time.Second
+	maxAccusations = 64
+	notePause      = 10 * time.Second
+	askTimeout     = 2 * time.Second
+	statusTimeout  = 300 * time.Millisecond
+	compareTimeout = 2 * time.Second
+	busyInterval   = 20 * time.Millisecond
+	learnInterval  = 25 * time.Millisecond
+)
+
+func newManager(n *node) *manager {
+	m := &manager{
+		node: n, noted: make(map[noted]time.Duration), records: verdict.NewRecords(), broken: make([]bool, n.world.profile.nodes), latest: make([]dems.Vote, n.world.profile.nodes),
+	}
+	for i := range m.broken {
+		m.broken[i] = i != n.number
+	}
+	m.setVoters()
+	return m
+}
+
+// tick is what a manager looks at again and again.
+func (m *manager) tick() {
+	for number, broken := range m.broken {
+		if broken {
+			m.resubscribe(m.node.world.nodes[number])
+		}
+	}
+	m.judge()
+	m.replace()
+	m.learn()
+}
+
+// told has it look at what follows from another standing or configuration.
+func (m *manager) told() {
+	m.setVoters()
+	m.node.after(0, m.replace)
+	m.node.after(0, m.learn)
+}
+
+func (m *manager) setVoters() {
+	m.weighAll(m.records.SetVoters(m.node.machine.Members()))
+}
+
+// resubscribe asks for all votes that a node holds.
+func (m *manager) resubscribe(other *node) {
+	m.broken[other.number] = false
+	callLater(&m.node.party, other, func(reply func([]dems.Vote, bool)) {
+		votes := make([]dems.Vote, len(other.ring))
+		for i := range other.ring {
+			votes[i] = other.ring[i].vote
+		}
+		reply(votes, true)
+	}, func(votes []dems.Vote, _ bool) { m.add(votes) })
+	if !m.node.reaches(&other.party) || other.fault.kind == mute {
+		m.broken[other.number] = true
+	}
+}
+
+// add takes in votes.
+func (m *manager) add(votes []dems.Vote) {
+	if m.node.world.mutation == Blind {
+		return
+	}
+	for i := range votes {
+		m.weighAll(m.records.Add(&votes[i]))
+		m.noteLate(&votes[i])
+	}
+	if len(m.suspects) > 0 || len(m.accusations) > 0 {
+		m.judgeSoon()
+	}
+}
+
+// noteLate is the mutation that takes nothing said for the same said again.
+func (m *manager) noteLate(vote *dems.Vote) {
+	if m.node.world.mutation != LateIsWrong {
+		return
+	}
+	m.latest[m.node.world.node(vote.Node).number] = *vote
+	for _, latest := range m.latest {
+		if latest.Index != 0 && latest.Index < vote.Index {
+			latest.Index, latest.Session = vote.Index, vote.Session
+			m.weighAll(m.records.Add(&latest))
+		}
+	}
+}
+
+func (m *manager) judgeSoon() {
+	if m.soon {
+		return
+	}
+	m.soon = true
+	m.node.after(3*time.Millisecond, func() {
+		m.soon = false
+		m.judge()
+	})
+}
+
+func (m *manager) weighAll(findings []verdict.Finding) {
+	for _, finding := range findings {
+		if finding.WrongState || finding.Run >= verdict.Runs {
+			m.suspect(finding)
+		}
+	}
+}
+
+func (m *manager) suspect(finding verdict.Finding) {
+	if !slices.ContainsFunc(m.suspects, func(s *suspect) bool {
+		return s.finding.Node == finding.Node && s.finding.Incarnation == finding.Incarnation
+	}) {
+		m.suspects = append(m.suspects, &suspect{finding: finding, given: -1})
+	}
+}
+
+// report takes in what a front end reports.
+func (m *manager) report(by dems.NodeID, report *dems.Report) {
+	if report.Kind != dems.AccusationReport {
+		return
+	}
+	if len(m.accusations) >= maxAccusations {
+		m.accusations = m.accusations[1:]
+	}
+	m.accusations = append(m.accusations, accusation{
+		life: life{report.Node, report.Incarnation}, indexes: report.Indexes, since: m.node.world.at,
+	})
+	m.judgeSoon()
+	m.record(by, report)
+}
+
+// record makes an incident of an accusation, if this node leads and has not done so lately.
+func (m *manager) record(by dems.NodeID, report *dems.Report) {
+	n := m.node
+	name := noted{by, life{report.Node, report.Incarnation}}
+	if last, found := m.noted[name]; !n.leads || found && n.world.at-last < notePause {
+		return
+	}
+	m.noted[name] = n.world.at
+	n.propose(dems.Entry{Kind: dems.IncidentEntry, Incident: dems.Incident{
+		Kind: dems.AccusationIncident, Node: report.Node, Incarnation: report.Incarnation, By: string(by), Time: n.world.now(),
+	}}, func(bool) {})
+}
+
+// weigh makes suspects of those whose accusations the records prove.
+func (m *manager) weigh() {
+	open := m.accusations[:0]
+	for _, a := range m.accusations {
+		proof, proven := verdict.Finding{}, len(a.indexes) > 0
+		for _, index := range a.indexes {
+			finding, wrong := m.records.WrongAt(a.node, a.incarnation, index)
+			proof, proven = finding, proven && wrong
+		}
+		if m.node.world.mutation == Gullible {
+			proof, proven = verdict.Finding{Node: a.node, Incarnation: a.incarnation}, true
+		}
+		switch {
+		case proven:
+			m.suspect(proof)
+		case m.node.world.at-a.since < accusationLife:
+			open = append(open, a)
+		}
+	}
+	m.accusations = open
+}
+
+// due returns the next finding on which a verdict is to be given, and forgets those about which something was done.
+func (m *manager) due() *suspect {
+	standings, _ := m.node.standings()
+	m.suspects = slices.DeleteFunc(m.suspects, func(s *suspect) bool {
+		return s.finding.Node == m.node.name || !slices.ContainsFunc(standings, func(standing dems.Standing) bool {
+			return standing.Node == s.finding.Node && standing.Incarnation == s.finding.Incarnation && standing.Condition == dems.Correct
+		})
+	})
+	for _, s := range m.suspects {
+		if s.given < 0 || m.node.world.at-s.given >= verdictPause {
+			return s
+		}
+	}
+	return nil
+}
+
+// judge gives the verdicts that are due, one after the other.
+func (m *manager) judge() {
+	n := m.node
+	m.setVoters()
+	if m.judging || !n.ready || !n.isVoter() {
+		return
+	}
+	m.weigh()
+	due := m.due()
+	if due == nil {
+		return
+	}
+	finding := due.finding
+	m.judging = true
+	n.world.trace("%s finds %s.%d wrong at %d: state %t, expected %.8s, answered %.8s", n.title(), finding.Node, finding.Incarnation,
+		finding.Index, finding.WrongState, finding.Expected, finding.Answered)
+	n.propose(dems.Entry{Kind: dems.VerdictEntry, Verdict: dems.Verdict{
+		Node: finding.Node, Incarnation: finding.Incarnation, By: n.name, ByIncarnation: n.incarnation, Index: finding.Index,
+		Expected: finding.Expected.String(), Answered: finding.Answered.String(), Time: n.world.now(),
+	}}, func(ok bool) {
+		m.judging = false
+		if ok {
+			due.given = n.world.at
+			m.judgeSoon()
+		}
+	})
+}
+
+// propose has whoever leads order an entry. Done is told whether it was, be it that the state machine refused it.
+func (n *node) propose(e dems.Entry, done func(ok bool)) {
+	leader := n.leader()
+	if leader == nil {
+		done(false)
+		return
+	}
+	data := dems.AppendEntry(nil, &e)
+	finished := false
+	finish := func(_ ordered, ok bool) {
+		if !finished {
+			finished = true
+			done(ok)
+		}
+	}
+	n.after(askTimeout, func() { finish(ordered{}, false) })
+	callLater(&n.party, leader, func(reply func(ordered, bool)) { leader.order(data, reply) }, finish)
+}
+
+// statuses asks all other nodes for their status. Done gets what has come in time.
+func (n *node) statuses(done func(map[dems.NodeID]dems.NodeStatus)) {
+	all := make(map[dems.NodeID]dems.NodeStatus)
+	open := len(n.world.nodes) - 1
+	for _, other := range n.world.nodes {
+		if other == n {
+			continue
+		}
+		call(&n.party, other, statusTimeout, func() (dems.NodeStatus, bool) { return other.status(), true },
+			func(status dems.NodeStatus, ok bool) {
+				if ok {
+					all[other.name] = status
+				}
+				if open--; open == 0 {
+					done(all)
+				}
+			})
+	}
+}
+
+// settled tells whether nobody is to be replaced.
+func settled(standings []dems.Standing) bool {
+	return !slices.ContainsFunc(standings, func(s dems.Standing) bool {
+		return s.Condition == dems.Convicted || s.Condition == dems.Expelled || s.Condition == dems.Rejoining
+	})
+}
+
+// replace does the next step of a replacement, if this node leads.
+func (m *manager) replace() {
+	n := m.node
+	standings, _ := n.standings()
+	if m.planning || settled(standings) || !n.leads || !n.ready {
+		return
+	}
+	m.planning = true
+	view := verdict.View{Self: n.name, Standings: standings, Members: n.machine.Members()}
+	guard, applied := n.configuration, n.machine.Index()
+	n.statuses(func(statuses map[dems.NodeID]dems.NodeStatus) {
+		view.Statuses = statuses
+		if n.world.mutation == Impatient {
+			view.Standings = slices.DeleteFunc(slices.Clone(standings), func(s dems.Standing) bool {
+				return s.Condition == dems.Expelled && slices.ContainsFunc(standings, func(other dems.Standing) bool {
+					return other.Condition == dems.Convicted
+				})
+			})
+		}
+		step := verdict.Plan(&view)
+		m.act(&step, &view, guard, applied, func() {
+			m.planning = false
+			n.after(busyInterval, m.replace)
+		})
+	})
+}
+
+// act does one step and calls done when it has ended, however it did.
+func (m *manager) act(step *verdict.Step, view *verdict.View, guard, applied uint64, done func()) {
+	n := m.node
+	w := n.world
+	members := slices.Clone(w.log.entries[guard-1].members)
+	switch step.Action {
+	case verdict.Wait:
+		done()
+		return
+	case verdict.HandOver:
+		w.trace("%s was convicted and hands over", n.title())
+		if w.chance(80) && w.transfer(n) {
+			w.outcome.Count.HandOvers++
+		}
+		n.after(10*time.Millisecond, done)
+		return
+	case verdict.Remove:
+		members = slices.DeleteFunc(members, func(member dems.Member) bool {
+			return member.ID == step.Node && member.Incarnation == step.Incarnation
+		})
+	case verdict.AddNonvoter:
+		members = append(members, dems.Member{ID: step.Node, Incarnation: step.Incarnation, Suffrage: dems.Nonvoter})
+	case verdict.Compare:
+		m.compare(step, view, guard, applied, done)
+		return
+	}
+	w.trace("%s: %s %s.%d after configuration %d", n.title(), step.Action, step.Node, step.Incarnation, guard)
+	m.configure(members, guard, done)
+}
+
+// configure proposes a configuration that has to follow on another one.
+func (m *manager) configure(members []dems.Member, guard uint64, done func()) {
+	finished := false
+	finish := func() {
+		if !finished {
+			finished = true
+			done()
+		}
+	}
+	m.node.after(askTimeout, finish)
+	m.node.world.propose(m.node, pending{entry{members: members}, guard, func(index uint64, committed bool) {
+		if committed {
+			m.node.await(index, finish)
+		} else {
+			m.node.after(0, finish)
+		}
+	}})
+}
+
+// compare compares the state of a node that has caught up with the voters' and makes it a voter if it is a majority's.
+func (m *manager) compare(step *verdict.Step, view *verdict.View, guard, applied uint64, done func()) {
+	n := m.node
+	w, other := n.world, n.world.node(step.Node)
+	until := w.at + compareTimeout
+	var theirs dems.Digest
+	voters, same, asked, needed := 0, 0, 0, 0
+	others := make(map[dems.Digest]int)
+	decided := false
+	decide := func(what func()) {
+		if !decided {
+			decided = true
+			what()
+		}
+	}
+	count := func(digest dems.Digest, ok bool) {
+		asked--
+		switch {
+		case !ok:
+		case digest == theirs:
+			same++
+		default:
+			others[digest]++
+		}
+		switch {
+		case same >= needed:
+			decide(func() { m.admit(step, guard, done) })
+		case ok && others[digest] >= needed:
+			decide(func() { m.reject(step, done) })
+		case asked == 0:
+			decide(done)
+		}
+	}
+	voting := slices.DeleteFunc(slices.Clone(view.Members), func(member dems.Member) bool { return member.Suffrage != dems.Voter })
+	voters, asked = len(voting), len(voting)
+	needed = voters/2 + 1
+	if slices.ContainsFunc(view.Standings, func(s dems.Standing) bool { return s.Node == step.Node && s.ByHand }) {
+		same, needed = 1, (voters+1)/2+1
+	}
+	call(&n.party, other, statusTimeout, func() (dems.NodeStatus, bool) { return other.status(), true },
+		func(status dems.NodeStatus, ok bool) {
+			if !ok || status.Incarnation != step.Incarnation {
+				done()
+				return
+			}
+			n.digestOf(other, applied, until, func(digest dems.Digest, ok bool) {
+				if !ok {
+					done()
+					return
+				}
+				theirs = digest
+				for _, member := range voting {
+					n.digestOf(w.node(member.ID), applied, until, count)
+				}
+			})
+		})
+}
+
+// admit makes a node a voter.
+func (m *manager) admit(step *verdict.Step, guard uint64, done func()) {
+	w := m.node.world
+	members := slices.Clone(w.log.entries[guard-1].members)
+	for i := range members {
+		if members[i].ID == step.Node && members[i].Incarnation == step.Incarnation {
+			members[i].Suffrage = dems.Voter
+		}
+	}
+	w.trace("%s makes %s.%d a voter after configuration %d", m.node.title(), step.Node, step.Incarnation, guard)
+	m.configure(members, guard, done)
+}
+
+// reject has a node replaced once more.
+func (m *manager) reject(step *verdict.Step, done func()) {
+	m.node.world.trace("%s: the state of %s.%d is not the majority's", m.node.title(), step.Node, step.Incarnation)
+	m.node.propose(dems.Entry{Kind: dems.ReplacementEntry, Replacement: dems.Replacement{
+		Node: step.Node, Incarnation: step.Incarnation, By: string(m.node.name), Automatic: true, Time: m.node.world.now(),
+		Cause: "its state differs from the majority's after it has caught up",
+	}}, func(bool) { done() })
+}
+
+// learn asks whether this incarnation was removed, where there is reason to.
+func (m *manager) learn() {
+	n := m.node
+	_, own := n.standings()
+	suspicious := own.Condition == dems.Convicted || own.Incarnation > n.incarnation
+	if m.learning || !suspicious && n.leader() != nil && n.ready {
+		return
+	}
+	m.learning = true
+	n.statuses(func(statuses map[dems.NodeID]dems.NodeStatus) {
+		if next, proven := m.removal(statuses); proven {
+			n.replaced(next)
+			return
+		}
+		m.learning = false
+		if suspicious {
+			n.after(learnInterval, m.learn)
+		}
+	})
+}
+
+// removal returns the incarnation that is to take this one's place, if the statuses prove that it has left.
+func (m *manager) removal(statuses map[dems.NodeID]dems.NodeStatus) (next uint64, proven bool) {
+	n := m.node
+	cluster := make([]dems.NodeID, len(n.world.nodes))
+	for i, other := range n.world.nodes {
+		cluster[i] = other.name
+	}
+	proof, err := storage.ProveRemoval(n.name, n.incarnation, cluster, statuses)
+	if err == nil {
+		return proof.Next(), true
+	}
+	if n.world.mutation == Hasty {
+		for _, id := range cluster {
+			for _, s := range statuses[id].Standings {
+				if s.Node == n.name && s.Incarnation > n.incarnation {
+					return s.Incarnation, true
+				}
+			}
+		}
+	}
+	return 0, false
+}
