@@ -215,6 +215,25 @@ func TestLeaderDies(t *testing.T) {
 	}
 }
 
+// A batch is committed twice, since its leader hangs before it answers: the votes on both entries come, the results with those on
+// the second one only.
+func TestBatchIsCommittedTwice(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.tell(h.node(1), lies{mute: true, keeps: true, propose: func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error) {
+			_, _ = next(ctx, entry)
+			h.w.retire(h.node(1), hanging)
+			h.w.change(func() { h.w.append(entry) })
+			h.w.elect(h.node(2))
+			<-ctx.Done()
+			return dems.BatchReply{}, errGone
+		}})
+		for i := range 5 {
+			h.wantView(h.must(addEvent(i, 5), firstDeadline+2*patience), 5, 0)
+			h.wantApplied(addEvent(i, 5), 1)
+		}
+	})
+}
+
 // What a leader took and could not commit may be committed by the next, or be lost; either way it takes effect once.
 func TestLeaderIsReplacedWithARequestOnItsWay(t *testing.T) {
 	for name, keep := range map[string]bool{"kept": true, "lost": false} {

@@ -60,7 +60,8 @@ func (b *Box) DecideEach(voters Voters, commands int) Decision {
 		if c.Index != index || c.State != state && c.State != (dems.Digest{}) {
 			continue
 		}
-		if results, err := dems.DecodeResults(c.Bytes); c.Bytes != nil && err == nil && len(results) == commands {
+		encoded := disclosed(counting, c)
+		if results, err := dems.DecodeResults(encoded); encoded != nil && err == nil && len(results) == commands {
 			decoded = append(decoded, results)
 		}
 	}

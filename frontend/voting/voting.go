@@ -155,7 +155,7 @@ func (b *Box) Tally(voters Voters) Count {
 	case most >= voters.Majority():
 		return won(counting, best, most)
 	case !open:
-		return Count{Split: true, Missing: b.undisclosed(counting, voters)}
+		return Count{Split: true, Missing: undisclosed(counting, voters)}
 	}
 	return Count{Scattered: voted(counting) == len(voters)}
 }
@@ -186,22 +186,37 @@ func support(counting []*Ballot, candidate *Ballot) (agreeing, there int) {
 
 // won returns the count of a vote that a majority has decided.
 func won(counting []*Ballot, best *Ballot, agreeing int) Count {
+	if results := disclosed(counting, best); results != nil {
+		winner := *best
+		winner.Bytes = results
+		return Count{Won: true, Winner: winner, Agreeing: agreeing}
+	}
 	count := Count{Agreeing: agreeing}
 	for _, other := range counting {
-		if other.Index != best.Index || !best.agrees(other) {
-			continue
+		if other.Index == best.Index && best.agrees(other) {
+			count.Missing = append(count.Missing, other.Node)
 		}
-		if other.Bytes != nil {
-			return Count{Won: true, Winner: *other, Agreeing: agreeing}
-		}
-		count.Missing = append(count.Missing, other.Node)
 	}
 	return count
 }
 
+// disclosed returns the results that a ballot is for, whichever voter handed them out and for whichever entry: nodes hand out
+// what they got for the last one, and equal digests are equal results. Nil where nobody has.
+func disclosed(counting []*Ballot, ballot *Ballot) []byte {
+	if ballot.Bytes != nil {
+		return ballot.Bytes
+	}
+	for _, other := range counting {
+		if other.Bytes != nil && other.Results == ballot.Results {
+			return other.Bytes
+		}
+	}
+	return nil
+}
+
 // undisclosed returns who has not handed out the results that a decision command by command needs. Without a majority for
 // one state there is no such decision.
-func (b *Box) undisclosed(counting []*Ballot, voters Voters) []dems.NodeID {
+func undisclosed(counting []*Ballot, voters Voters) []dems.NodeID {
 	index := decisive(counting)
 	state, ok := stateOf(counting, index, voters)
 	if !ok {
@@ -209,7 +224,7 @@ func (b *Box) undisclosed(counting []*Ballot, voters Voters) []dems.NodeID {
 	}
 	var nodes []dems.NodeID
 	for _, c := range counting {
-		if c.Index == index && c.Bytes == nil && (c.State == state || c.State == dems.Digest{}) {
+		if c.Index == index && disclosed(counting, c) == nil && (c.State == state || c.State == dems.Digest{}) {
 			nodes = append(nodes, c.Node)
 		}
 	}

@@ -97,6 +97,8 @@ func TestTally(t *testing.T) {
 		"the second entry agrees":      {voters: 3, casts: []cast{{1, "a", true, "s", 1}, {2, "a", true, "t", 2}, {1, "a", false, "t", 2}}, winner: "a", index: 2, agreeing: 2},
 		"both agree, the first counts": {voters: 3, casts: []cast{{1, "b", true, "t", 2}, {2, "b", true, "t", 2}, {3, "b", true, "t", 2}, {1, "a", true, "s", 1}, {3, "a", true, "s", 1}}, winner: "a", index: 1, agreeing: 2},
 		"split on one, open on other":  {voters: 3, casts: []cast{{1, "a", true, "s", 1}, {2, "b", true, "s", 1}, {3, "c", true, "s", 1}, {1, "a", true, "t", 2}}, scattered: true},
+		"disclosed for the second":     {voters: 3, casts: []cast{{1, "a", false, "s", 1}, {3, "a", false, "s", 1}, {1, "a", true, "t", 2}}, winner: "a", index: 1, agreeing: 2},
+		"others disclosed, the second": {voters: 3, casts: []cast{{1, "a", false, "s", 1}, {3, "a", false, "s", 1}, {1, "b", true, "t", 2}}, agreeing: 2, missing: []int{1, 3}},
 		"made up for another entry":    {voters: 3, casts: []cast{{1, "a", true, "s", 1 << 60}, {2, "a", false, "s", 1}, {3, "a", true, "s", 1}}, winner: "a", index: 1, agreeing: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
