@@ -59,13 +59,11 @@ func (v *view) suffrage(n *node) dems.Suffrage {
 // majority says that it stands, and what it has got wrong here.
 func state(answers, ready bool, standing dems.Condition, strikes int) string {
 	switch {
-	case !answers:
-		return "down"
-	case standing == dems.Expelled || standing == dems.Rejoining:
+	case standing == dems.Expelled || standing == dems.Rejoining: // it is emptied and started again meanwhile
 		return "replacing"
 	case standing == dems.Convicted || standing == dems.Quarantined:
 		return "incorrect"
-	case !ready:
+	case !answers || !ready:
 		return "down"
 	case strikes > 0:
 		return "suspected"

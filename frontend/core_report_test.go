@@ -135,7 +135,7 @@ func TestStatesOfNodes(t *testing.T) {
 		"expelled":                  {dems.Expelled, 2, nil, "replacing"},
 		"rejoining":                 {dems.Rejoining, 3, nil, "replacing"},
 		"rejoining, not ready":      {dems.Rejoining, 3, func(n *fakeNode) { n.unready = true }, "replacing"},
-		"expelled and gone":         {dems.Expelled, 2, func(n *fakeNode) { n.reach = dead }, "down"},
+		"expelled and gone":         {dems.Expelled, 2, func(n *fakeNode) { n.reach = dead }, "replacing"},
 		"not ready":                 {dems.Correct, 3, func(n *fakeNode) { n.unready = true }, "down"},
 		"convicted by one's word":   {dems.Convicted, 1, nil, "healthy"},
 		"one who says so ten times": {dems.Convicted, 10, nil, "healthy"},

@@ -270,7 +270,8 @@ func (c *course) hopeless(counted *voting.Count) bool {
 	return counted.Split && len(counted.Missing) == 0 || time.Since(c.splitTime) > doubt
 }
 
-// ask asks nodes for their results, each at most once at a time. An answer is cast as a vote.
+// ask asks nodes for their results, each at most once at a time and not again at once: a wrong node's answer may be of no
+// help however often it is asked. An answer is cast as a vote.
 func (c *course) ask(nodes []*node) {
 	for _, n := range nodes {
 		c.mu.Lock()
@@ -289,6 +290,7 @@ func (c *course) ask(nodes []*node) {
 			if err == nil {
 				c.proposer.castReply(c.flight, n, &reply)
 			}
+			pause(c.ctx, nil, askPause)
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.asking = slices.DeleteFunc(c.asking, func(other *node) bool { return other == n })

@@ -17,6 +17,8 @@ const (
 	doubt = time.Second
 	// checkTimeout bounds a batch that was answered before a majority was known, and is only being checked.
 	checkTimeout = 15 * time.Second
+	// askPause is the least time between two questions for a node's results of one batch.
+	askPause = 20 * time.Millisecond
 	// askTimeout bounds one question for a node's results.
 	askTimeout = time.Second
 )
