@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// lookInterval is how often a follower looks at its leader, as often about as it gets a heartbeat.
+	// lookInterval is how often a follower looks at its leader while entries are applied, as often about as it gets a
+	// heartbeat; otherwise nobody waits for the leader, and every idleLook suffices to know how fast it answers.
 	lookInterval = 50 * time.Millisecond
+	idleLook     = 10 * lookInterval
 	// lookPause is the shortest pause from one look to the next, however many ask for one.
 	lookPause = 20 * time.Millisecond
 	// A leader that does not answer within lookFactor times its slowest recent answer counts as gone, but never before
@@ -30,8 +32,8 @@ const (
 	askAgain = 5 * time.Millisecond
 )
 
-// lookout is how a follower sees its leader. Looks are taken all the time, one after the other: who asks gets the look that
-// is under way, so that of a leader that is gone most of the waiting is over when the first one asks; the connection is
+// lookout is how a follower sees its leader. While there is work, looks are taken all the time, one after the other: who asks
+// gets the look that is under way, so that of a leader that is gone most of the waiting is over when the first one asks; the connection is
 // there; and it is known how long answers take at present. Whoever asks cannot cause more than one look in lookPause, nor
 // looks at anybody but the leader.
 type lookout struct {
@@ -178,18 +180,25 @@ func (n *Node) lookOut(ctx context.Context, r *raft.Raft) {
 	defer ticker.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
+	var looked time.Time
+	applied := uint64(0) // at the last look
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-pause.C:
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-n.lookout.wanted:
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				due = n.state.applied.get() != applied || time.Since(looked) >= idleLook
+			case <-n.lookout.wanted:
+				due = true
+			}
 		}
+		applied, looked = n.state.applied.get(), time.Now()
 		pause.Reset(lookPause)
 		n.lookOnce(ctx, r)
 	}
