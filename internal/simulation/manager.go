@@ -21,6 +21,7 @@ type manager struct {
 	judging     bool // a verdict is on its way
 	soon        bool // it is about to judge
 	planning    bool // a step of a replacement is under way
+	stubborn    int  // for how many ticks somebody has led who was convicted
 	learning    bool // it asks whether it was removed
 }
 
@@ -72,8 +73,26 @@ func (m *manager) tick() {
 		}
 	}
 	m.judge()
+	m.overthrow()
 	m.replace()
 	m.learn()
+}
+
+// overthrow takes over from a leader that was convicted and still leads after a while.
+func (m *manager) overthrow() {
+	n := m.node
+	w, leader := n.world, n.leader()
+	standings, _ := n.standings()
+	if leader == nil || leader == n || !slices.ContainsFunc(standings, func(s dems.Standing) bool {
+		return s.Node == leader.name && s.Condition == dems.Convicted
+	}) {
+		m.stubborn = 0
+		return
+	}
+	if m.stubborn++; m.stubborn > 2 && slices.Contains(w.candidates(leader), n) {
+		w.trace("%s was convicted and does not hand over, %s takes over", leader.title(), n.title())
+		w.elect(n)
+	}
 }
 
 // told has it look at what follows from another standing or configuration.

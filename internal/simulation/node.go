@@ -32,6 +32,7 @@ type node struct {
 	leads         bool // as far as it knows
 	following     bool // it is about to look for entries
 	installing    bool
+	snapshotting  bool
 	ring          []ballot
 	history       map[uint64]dems.Digest
 	waiting       []waiter // who waits for entries to be applied
@@ -80,7 +81,7 @@ func (n *node) start() {
 	}
 	n.goal = n.stored
 	n.fresh = n.incarnation > 1 && n.stored == 0
-	n.ready, n.following, n.installing = !n.fresh && n.position >= n.goal, false, false
+	n.ready, n.following, n.installing, n.snapshotting = !n.fresh && n.position >= n.goal, false, false, false
 	n.ring, n.waiting, n.fault = nil, nil, fault{}
 	n.manager = newManager(n)
 	for _, other := range n.world.nodes {
@@ -366,8 +367,7 @@ func (n *node) results(session, number uint64) (ballot, bool) {
 
 // query answers a read when the node has applied an index.
 func (n *node) query(minimum uint64, query *dems.Query, reply func(dems.QueryReply, bool)) {
-	ready := n.ready || n.world.mutation == StaleReader
-	if !ready || !n.isVoter() {
+	if !n.ready || !n.isVoter() {
 		reply(dems.QueryReply{}, false)
 		return
 	}

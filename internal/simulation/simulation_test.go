@@ -16,7 +16,7 @@ var (
 
 const (
 	groups     = 4
-	everyTwice = 7  // of so many seeds one is played twice
+	everyTwice = 10 // of so many seeds one is played twice
 	shownLines = 50 // of the trace of a seed that fails
 )
 

@@ -13,17 +13,23 @@ const (
 	takeTimeout    = 5 * time.Second
 )
 
-// takeSnapshot writes the state to the disk and cuts the log, unless a majority of the voters had another state.
+// takeSnapshot writes the state to the disk and cuts the log, if a majority of the voters had the same state. That nobody
+// contradicts is not enough: the rest may be away, and come back to find nothing but this.
 func (n *node) takeSnapshot() {
 	w := n.world
 	taken := n.machine.Snapshot()
 	position, configuration := n.position, n.configuration
-	if configuration == 0 || taken.Recompute() != taken.Digest() || n.snapshot != nil && n.snapshot.index >= position {
+	if n.snapshotting || configuration == 0 || taken.Recompute() != taken.Digest() || n.snapshot != nil && n.snapshot.index >= position {
 		return
 	}
+	n.snapshotting = true
 	members, _ := n.members()
-	n.confirm(takeTimeout, members, taken.Index(), taken.Digest(), func(contradicted bool) {
-		if contradicted {
+	n.confirm(takeTimeout, members, taken.Index(), taken.Digest(), func(proven, contradicted bool) {
+		n.snapshotting = false
+		if n.snapshot != nil && n.snapshot.index >= position {
+			return // it has got one from the leader meanwhile
+		}
+		if contradicted || !proven && w.mutation != Unproven {
 			w.outcome.Count.Refusals++
 			w.trace("%s does not keep its snapshot of %d", n.title(), position)
 			return
@@ -52,7 +58,7 @@ func (n *node) install(leader *node) {
 		w.fail("%s cannot read the snapshot of %s: %v", n.title(), leader.title(), err)
 		return
 	}
-	n.confirm(installTimeout, w.log.entries[s.configuration-1].members, machine.Index(), machine.Digest(), func(contradicted bool) {
+	n.confirm(installTimeout, w.log.entries[s.configuration-1].members, machine.Index(), machine.Digest(), func(_, contradicted bool) {
 		n.installing = false
 		if contradicted {
 			w.outcome.Count.Refusals++
@@ -71,15 +77,16 @@ func (n *node) install(leader *node) {
 	})
 }
 
-// confirm asks the voters what state they had at an index. Done is told whether a majority of them had another one.
-func (n *node) confirm(atMost time.Duration, members []dems.Member, index uint64, digest dems.Digest, done func(contradicted bool)) {
+// confirm asks the voters what state they had at an index. Done is told whether a majority of them is known to have had this
+// one, or another one.
+func (n *node) confirm(atMost time.Duration, members []dems.Member, index uint64, digest dems.Digest, done func(proven, contradicted bool)) {
 	voters, same, asked := 0, 0, 0
 	others := make(map[dems.Digest]int)
 	finished := false
 	finish := func(contradicted bool) {
 		if !finished {
 			finished = true
-			done(contradicted)
+			done(same > voters/2, contradicted)
 		}
 	}
 	count := func(got dems.Digest, ok bool) {
@@ -110,6 +117,7 @@ func (n *node) confirm(atMost time.Duration, members []dems.Member, index uint64
 	}
 	if asked == 0 {
 		finish(false)
+		return
 	}
 	for _, member := range members {
 		if member.Suffrage == dems.Voter && member.ID != n.name {

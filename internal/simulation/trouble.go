@@ -9,7 +9,7 @@ import (
 // makeTrouble has something go wrong again and again, until the network heals.
 func (w *world) makeTrouble() {
 	rare := 1
-	if w.profile.recidivist >= 0 {
+	if w.profile.recidivist >= 0 || w.profile.alone {
 		rare = 6 // such a seed is long
 	}
 	if w.at >= w.profile.trouble {
@@ -110,6 +110,39 @@ func (w *world) relapse(n *node) {
 	}
 	n.fault = fault{kind: wrongResults, left: -1}
 	w.trace("%s relapses: %s", n.title(), n.fault.kind)
+}
+
+// leaveAlone has the leader become wrong while so many others are away that no majority can tell who is right. It keeps its
+// state in a snapshot, and cuts its log, before they come back: they can get what they missed from nobody but a wrong leader.
+func (w *world) leaveAlone() {
+	leader := w.log.leader
+	if leader == nil || !w.spare(leader) {
+		return
+	}
+	away := (len(w.nodes) - 1) / 2
+	for _, n := range w.nodes {
+		if n == leader || !n.up || away == 0 {
+			continue
+		}
+		away--
+		w.trace("%s is away for long", n.title())
+		n.crash()
+		starts := n.starts
+		w.after(w.between(5*time.Second, 9*time.Second), func() {
+			if !n.up && n.starts == starts {
+				n.start()
+			}
+		})
+	}
+	w.after(100*time.Millisecond, func() {
+		if !leader.up || !w.spare(leader) {
+			return
+		}
+		w.outcome.Count.Faults++
+		w.deedsOf(leader).state = true
+		w.trace("%s is wrong, and nobody can tell: %s", leader.title(), leader.machine.Corrupt(w.random.Uint64()))
+		leader.after(w.between(0, 500*time.Millisecond), leader.takeSnapshot)
+	})
 }
 
 // replaceByHand is an operator who lets a node out of quarantine, or else has a correct one replaced.

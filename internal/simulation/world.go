@@ -26,7 +26,7 @@ const (
 	Hasty       Mutation = "hasty"         // a node empties itself on one witness's word
 	Impatient   Mutation = "impatient"     // the next replacement begins before the last one has ended
 	OldLife     Mutation = "old-life"      // an emptied node comes back as the incarnation that was removed
-	StaleReader Mutation = "stale-reader"  // nodes answer reads before they know what they knew before their start
+	Unproven    Mutation = "unproven"      // snapshots are kept unless a majority is known to have had another state
 	Stranded    Mutation = "stranded"      // front ends believe nobody but the voters that they know
 )
 
@@ -126,6 +126,7 @@ type profile struct {
 	lossPerMille     int
 	trouble          time.Duration // how long there is any
 	recidivist       int           // the number of a node that becomes wrong again and again; -1: none
+	alone            bool          // the leader becomes wrong while so many are away that no majority can tell
 	operator         bool          // somebody lets nodes out of quarantine, and replaces correct ones
 }
 
@@ -338,6 +339,11 @@ func newWorld(options Options) *world {
 	if w.chance(15) {
 		w.profile.recidivist = w.random.IntN(w.profile.nodes)
 		w.profile.trouble = 15 * time.Second
+	}
+	if w.profile.recidivist < 0 && w.chance(8) {
+		w.profile.alone = true
+		w.profile.trouble = 10 * time.Second
+		w.after(w.between(300*time.Millisecond, time.Second), w.leaveAlone)
 	}
 	w.trace("seed %d: %d nodes, %d front ends, hostile %t, messages take up to %s, %d of 1000 are lost, trouble for %s, recidivist %d",
 		options.Seed, w.profile.nodes, w.profile.frontEnds, w.profile.hostile, w.profile.slowest, w.profile.lossPerMille,
