@@ -19,9 +19,10 @@ help: ## print this list
 
 .PHONY: build
 build: ## build bin/demsd and bin/demsctl
-	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
 
-# The programs are compiled here and not in a container, so that no registry is needed. Owner and mode of the folders under
+# The programs are compiled here and not in a container, so that no registry is needed, and as for bin/, so that nothing is
+# compiled twice. Owner and mode of the folders under
 # volumes are those that the volumes get which are mounted over them.
 .PHONY: image
 image: ## the container image dems, from programs compiled on this machine
@@ -31,7 +32,7 @@ image: ## the container image dems, from programs compiled on this machine
 	docker build --quiet --target prebuilt --tag $(DEMS_IMAGE) --file Dockerfile bin/image
 
 .PHONY: up
-up: image ## a cluster in containers, see docs/operations.md; returns once it is ready
+up: image build ## a cluster in containers, see docs/operations.md; returns once it is ready
 	$(COMPOSE) up -d
 	$(COMPOSE) exec -T fe1 demsd health frontend --wait 1m
 	@echo "ready: http://$$($(COMPOSE) port fe1 8080)"
@@ -58,6 +59,10 @@ test: lint ## lint, every test with the race detector, then the tests of real pr
 .PHONY: race
 race: ## the tests with the race detector, without lint and without real processes
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
+
+.PHONY: reliability
+reliability: ## what docs/reliability.md claims, at full scale, with the figures (takes half an hour)
+	DEMS_RELIABILITY=full go test -count=1 -timeout 60m -v $(TESTFLAGS) ./test
 
 .PHONY: fuzz-short
 fuzz-short: ## every fuzz target for FUZZTIME (default 10s)
