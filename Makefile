@@ -22,8 +22,7 @@ build: ## build bin/demsd and bin/demsctl
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/...
 
 # The programs are compiled here and not in a container, so that no registry is needed, and as for bin/, so that nothing is
-# compiled twice. Owner and mode of the folders under
-# volumes are those that the volumes get which are mounted over them.
+# compiled twice. Owner and mode of the folders under volumes are those that the volumes get which are mounted over them.
 .PHONY: image
 image: ## the container image dems, from programs compiled on this machine
 	@rm -rf bin/image
