@@ -20,15 +20,33 @@ const (
 	settledAfterFailure = 500 // answers after which whatever a failure delayed is over
 )
 
-// leading returns the name of the leading node once every node is a healthy voter.
+// leading returns the name of the leading node once every node is a healthy voter and has applied what any of them had: who
+// answers has not necessarily noticed yet that somebody else leads.
 func (c *cluster) leading() string {
 	c.t.Helper()
 	c.waitHealthy(30 * time.Second)
-	status, err := c.clusterStatus()
-	if err != nil || status.Leader == "" {
-		c.t.Fatalf("no leader: %+v, %v", status, err)
-	}
-	return status.Leader
+	var leader string
+	reached := uint64(0)
+	eventually(c.t, 30*time.Second, "all nodes follow", func() error {
+		status, err := c.clusterStatus()
+		if err != nil {
+			return err
+		}
+		if reached == 0 {
+			for _, n := range status.Nodes {
+				reached = max(reached, n.Applied)
+			}
+			reached++
+		}
+		leader = status.Leader
+		for _, n := range status.Nodes {
+			if n.Applied < reached || leader == "" {
+				return fmt.Errorf("index %d: %+v", reached, status)
+			}
+		}
+		return nil
+	})
+	return leader
 }
 
 // waitLed waits until another node leads.
