@@ -46,13 +46,13 @@ lint: ## formatting, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
-# The random tests of fsm do a fifth of their operations under the race detector, so they run once more without it. The tests
-# of real processes measure time, so they get the machine for themselves, after everything else. What they run is not part of
-# the test's binary, so an earlier result says nothing (-count=1).
+# The random tests of fsm, and the simulation, do a fifth of their work under the race detector, so they run once more without
+# it. The tests of real processes measure time, so they get the machine for themselves, after everything else. What they run is
+# not part of the test's binary, so an earlier result says nothing (-count=1).
 .PHONY: test
 test: lint ## lint, every test with the race detector, then the tests of real processes
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
-	go test -timeout 2m $(TESTFLAGS) ./fsm
+	go test -timeout 2m $(TESTFLAGS) ./fsm ./internal/simulation
 	go test -count=1 -timeout 8m $(TESTFLAGS) ./test
 
 .PHONY: race

@@ -75,9 +75,12 @@ func (r *reference) note(index uint64) {
 	for i := range r.queries {
 		answer := r.machine.Query(&r.queries[i])
 		known := r.answers[i]
-		if len(known) == 0 || known[len(known)-1].answer.Version != answer.Version || !bytes.Equal(known[len(known)-1].answer.Result, answer.Result) {
-			r.answers[i] = append(known, held{index, answer})
+		if len(known) > 0 {
+			if last := &known[len(known)-1].answer; last.Version == answer.Version && bytes.Equal(last.Result, answer.Result) {
+				continue
+			}
 		}
+		r.answers[i] = append(known, held{index, answer})
 	}
 }
 
@@ -115,7 +118,8 @@ func (w *world) refer(index uint64, e *entry) {
 		if _, known := r.batches[name]; !known {
 			r.batches[name] = index
 		}
-		w.trace("%d: batch %d of session %d, %d commands: %.8s", index, applied.Batch, applied.Session, applied.Commands, applied.StateDigest)
+		w.trace("%d: batch %d of session %d, %d commands: %.8s", index, applied.Batch, applied.Session, applied.Commands,
+			applied.StateDigest)
 		r.note(index)
 		return
 	}
@@ -281,6 +285,13 @@ func (w *world) checkRead(f *frontEnd, query int, answer *dems.Answer, floor uin
 
 // checkEnd checks what has to hold when everything has settled.
 func (w *world) checkEnd() {
+	if w.unsettled() != "" { // a verdict came late
+		for _, f := range w.frontEnds {
+			f.resumeClients()
+		}
+		w.settle()
+		return
+	}
 	w.ended = true
 	again := fsm.New(dems.DefaultCities())
 	for i := range w.log.entries {

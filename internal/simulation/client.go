@@ -35,7 +35,9 @@ func allQueries() []dems.Query {
 	var all []dems.Query
 	for number := range events {
 		key := testEvent(number)
-		all = append(all, dems.Query{Kind: dems.OperationQuery, Command: dems.Command{Op: dems.GetEvent, By: aManager(key.ID.City), Event: key}})
+		all = append(all, dems.Query{Kind: dems.OperationQuery, Command: dems.Command{
+			Op: dems.GetEvent, By: aManager(key.ID.City), Event: key,
+		}})
 	}
 	for number := range customers {
 		who := testCustomer(number)
@@ -69,6 +71,14 @@ func (f *frontEnd) client() {
 			commands[i] = f.command()
 		}
 		f.write(commands, nil, func(bool, []dems.Result) { next() })
+	}
+}
+
+// resumeClients lets the clients in again.
+func (f *frontEnd) resumeClients() {
+	f.quiet = false
+	for range clients {
+		f.client()
 	}
 }
 
@@ -130,7 +140,8 @@ func (f *frontEnd) read(query int, done func()) {
 // question asks one node.
 func (f *frontEnd) question(q *reading, n *node, minimum uint64) {
 	query := f.world.reference.queries[q.query]
-	callLater(&f.party, n, func(reply func(dems.QueryReply, bool)) { n.query(minimum, &query, reply) }, func(reply dems.QueryReply, ok bool) {
+	ask := func(reply func(dems.QueryReply, bool)) { n.query(minimum, &query, reply) }
+	callLater(&f.party, n, ask, func(reply dems.QueryReply, ok bool) {
 		if !ok || reply.Node != n.name || !f.voters.Counts(n.name, reply.Incarnation) {
 			return
 		}

@@ -57,7 +57,6 @@ type flight struct {
 	judged   []judged
 	proposed *node
 	tried    time.Duration // when it was proposed last
-	again    bool          // it was proposed once more although it has landed
 	split    time.Duration // since when no majority can be had; negative: one can
 	asked    []time.Duration
 }
@@ -97,9 +96,7 @@ func (f *frontEnd) register() {
 			return
 		}
 		f.opened = true
-		for range clients {
-			f.client()
-		}
+		f.resumeClients()
 	})
 }
 
@@ -137,7 +134,8 @@ func (f *frontEnd) adoptFrom(electorate voting.Voters) bool {
 	for _, voter := range electorate {
 		number := f.world.node(voter.Node).number
 		status := &f.statuses[number]
-		if !f.heard[number] || len(status.Members) == 0 || status.Configuration <= f.index || !electorate.Counts(voter.Node, status.Incarnation) {
+		if !f.heard[number] || len(status.Members) == 0 || status.Configuration <= f.index ||
+			!electorate.Counts(voter.Node, status.Incarnation) {
 			continue
 		}
 		first := uint64(number)
@@ -438,7 +436,8 @@ func (f *frontEnd) report(report dems.Report, due bool) {
 	if report.Kind == dems.AccusationReport {
 		w.outcome.Count.Accusations++
 	}
-	w.trace("%s reports %s.%d: kind %d, %d in a row, %v", f.name, report.Node, report.Incarnation, report.Kind, report.Strikes, report.Indexes)
+	w.trace("%s reports %s.%d: kind %d, %d in a row, %v", f.name, report.Node, report.Incarnation, report.Kind, report.Strikes,
+		report.Indexes)
 	if !w.deedsIn(life{report.Node, report.Incarnation}).isWrong() {
 		w.fail("%s reports %s.%d, which was right all its life", f.name, report.Node, report.Incarnation)
 	}
@@ -461,7 +460,7 @@ func (f *frontEnd) accuse() {
 	if f.quiet {
 		return
 	}
-	f.after(w.between(20*time.Millisecond, 300*time.Millisecond), f.accuse)
+	f.after(w.between(20*time.Millisecond, 500*time.Millisecond), f.accuse)
 	n := w.nodes[w.random.IntN(len(w.nodes))]
 	report := dems.Report{Kind: dems.AccusationReport, Node: n.name, Incarnation: n.incarnation, Strikes: voting.Enough}
 	for range w.random.IntN(dems.MaxReportIndexes) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -11,7 +12,7 @@ import (
 // The flags replay one seed with its whole trace, and play more seeds than usual: go test ./internal/simulation -args -seed 7.
 var (
 	replay = flag.Int64("seed", -1, "play this seed alone and print its trace")
-	seeds  = flag.Int("seeds", 1000, "how many seeds are played")
+	seeds  = flag.Int("seeds", 1000/slowdown, "how many seeds are played")
 )
 
 const (
@@ -53,6 +54,15 @@ func TestSeeds(t *testing.T) {
 		}
 	})
 	t.Logf("%d seeds: %+v", *seeds, all)
+	if least := *seeds / 100; *seeds >= 100 && !all.reaches(least) {
+		t.Errorf("of something there was less than %d times: %+v", least, all)
+	}
+}
+
+// reaches tells whether everything that a simulation has to go through has come about so many times.
+func (c *Counts) reaches(least int) bool {
+	return min(c.Writes, c.Reads, c.Faults, c.Wrong, c.Reports, c.Accusations, c.HostileReports, c.Verdicts, c.Convictions, c.Removals,
+		c.Rejoin, c.Quarantines, c.Elections, c.Crashes, c.Installs, c.Refusals, c.HandOvers) >= least
 }
 
 func fail(t *testing.T, seed uint64, outcome *Outcome) {
@@ -66,5 +76,22 @@ func playAgain(t *testing.T, seed uint64, first *Outcome) {
 	t.Helper()
 	if second := Run(Options{Seed: seed}); second.Hash() != first.Hash() || second.Count != first.Count {
 		t.Errorf("seed %d gives another trace the second time: %016x, then %016x", seed, first.Hash(), second.Hash())
+	}
+}
+
+// TestTrace shows that a trace tells what happened: other seeds, other traces, and the last lines are the last.
+func TestTrace(t *testing.T) {
+	one, other := Run(Options{Seed: 1}), Run(Options{Seed: 2})
+	if one.Hash() == other.Hash() {
+		t.Error("two seeds have the same trace")
+	}
+	var all, last strings.Builder
+	one.Trace(&all, 0)
+	one.Trace(&last, shownLines)
+	if got := strings.Count(last.String(), "\n"); got != shownLines || !strings.HasSuffix(all.String(), last.String()) {
+		t.Errorf("the last %d lines are %d", shownLines, got)
+	}
+	if !strings.Contains(last.String(), "all is well") {
+		t.Errorf("the end is %s", last.String())
 	}
 }

@@ -40,7 +40,11 @@ func (n *node) takeSnapshot() {
 			return
 		}
 		n.snapshot = &saved{position, configuration, taken.Digest(), data.Bytes()}
-		n.compacted = max(n.compacted, position-min(position, uint64(w.random.IntN(12))))
+		trailing := w.random.IntN(12)
+		if w.profile.alone {
+			trailing = 0
+		}
+		n.compacted = max(n.compacted, position-min(position, uint64(trailing)))
 		w.trace("%s keeps a snapshot of %d and its log from %d", n.title(), position, n.compacted+1)
 	})
 }

@@ -128,7 +128,7 @@ func (w *world) leaveAlone() {
 		w.trace("%s is away for long", n.title())
 		n.crash()
 		starts := n.starts
-		w.after(w.between(5*time.Second, 9*time.Second), func() {
+		w.after(w.between(7500*time.Millisecond, 9*time.Second), func() {
 			if !n.up && n.starts == starts {
 				n.start()
 			}
@@ -141,7 +141,7 @@ func (w *world) leaveAlone() {
 		w.outcome.Count.Faults++
 		w.deedsOf(leader).state = true
 		w.trace("%s is wrong, and nobody can tell: %s", leader.title(), leader.machine.Corrupt(w.random.Uint64()))
-		leader.after(w.between(0, 500*time.Millisecond), leader.takeSnapshot)
+		leader.after(w.between(500*time.Millisecond, 2*time.Second), leader.takeSnapshot)
 	})
 }
 
@@ -198,7 +198,7 @@ func (w *world) heal() {
 
 // settle ends the run when everything is as it should be again, or it has taken too long.
 func (w *world) settle() {
-	const atMost = 4 * time.Minute
+	const atMost = 150 * time.Second // verdicts that have not convicted are given again after a minute
 	reason := w.unsettled()
 	switch {
 	case reason == "":

@@ -234,9 +234,12 @@ func (r *Records) WrongAt(id dems.NodeID, incarnation, index uint64) (Finding, b
 			finding.Answered = v.state
 			return finding, true
 		}
+		if !v.wrongResults {
+			return Finding{}, false // at once: whoever accuses the innocent makes everybody ask this all the time
+		}
 		finding.Expected, _ = r.agreed(s, func(v *vote) (dems.Digest, bool) { return v.results, v.batch })
 		finding.Answered = v.results
-		return finding, v.wrongResults
+		return finding, true
 	}
 	return Finding{}, false
 }
