@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// diskBytes is the size of a disk of a node's own.
-	diskBytes = 256 << 20
+	// diskBytes is the size of a disk of a node's own. The file that holds it takes only what is written.
+	diskBytes = 4 << 30
 	// longestFreeze is after how long a frozen disk thaws by itself.
 	longestFreeze = 15 * time.Second
 	// ioctl numbers of linux/fs.h.
