@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,6 +72,27 @@ func TestConfigurationIsLearnedAtOnce(t *testing.T) {
 		})
 		time.Sleep(2 * pollPause)
 		equal(t, []dems.NodeID{"n1", "n2", "n3", "n4"}, h.voters())
+	})
+}
+
+// A front end that has missed that most of the voters were replaced, one after the other, learns of it from their new lives.
+func TestReplacementsThatWereMissed(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.must(addEvent(1, 5), 0)
+		h.w.change(func() {
+			members := slices.Clone(h.w.members)
+			members[0].Incarnation = 1
+			for i := 1; i < len(members); i++ {
+				members[i].Incarnation, h.node(i+1).life = 2, 2
+			}
+			h.w.members = members
+			h.w.configuration = uint64(len(h.w.log) + 1)
+		})
+		time.Sleep(2 * pollInterval)
+		if reply := h.must(book(1, 1), 0); reply.Asked != 3 {
+			t.Errorf("%+v", reply)
+		}
+		h.wantVotes(h.must(getEvent(1), 0), 2, 3)
 	})
 }
 

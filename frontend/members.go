@@ -303,9 +303,10 @@ func (m *members) adoptConfiguration(next *view) {
 	}
 }
 
-// reports tells whether a node reports a configuration that is newer than the view's. Callers hold members.mu.
+// reports tells whether a node reports a configuration that is newer than the view's. In whichever life: who has missed that
+// most of the voters were replaced would never learn of it from the lives that it knows. Callers hold members.mu.
 func reports(v *view, n *node) bool {
-	return v.present(n) && len(n.status.Members) > 0 && (len(v.members) == 0 || n.status.Configuration > v.configuration)
+	return n.err == nil && len(n.status.Members) > 0 && (len(v.members) == 0 || n.status.Configuration > v.configuration)
 }
 
 // voters returns the nodes that a view's configuration names as voters, connecting to members not known yet. Callers hold

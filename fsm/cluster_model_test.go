@@ -161,7 +161,7 @@ func (m *clusterModel) replacement(r dems.Replacement) bool {
 	case n.condition == "correct" && (others == 0 || r.Automatic), n.condition == "rejoining":
 		m.change(r.Node, "convicted", n.incarnation)
 		n.automatic = r.Automatic
-	case n.condition == "quarantined" && !r.Automatic:
+	case n.condition == "quarantined" && !r.Automatic && others == 0:
 		m.change(r.Node, "expelled", n.incarnation)
 		n.removals = nil
 	default:

@@ -25,7 +25,7 @@ func TestStandingsAgainstModel(t *testing.T) {
 				c.step()
 			}
 			for _, kind := range dems.IncidentKinds() {
-				if c.incidents[kind.String()] < entries/4/500 {
+				if c.incidents[kind.String()] < entries/4/2000 {
 					t.Errorf("%s happened only %d times", kind, c.incidents[kind.String()])
 				}
 			}

@@ -98,6 +98,9 @@ func (m *Machine) applyReplacement(r *dems.Replacement, applied *Applied) string
 	case s.Condition == dems.Rejoining:
 		s.Condition, s.ByHand = dems.Convicted, !r.Automatic
 	case s.Condition == dems.Quarantined && !r.Automatic:
+		if other := m.cluster.replacing(); other != nil {
+			return fmt.Sprintf("%s is %s: wait until it is back", other.Node, other.Condition)
+		}
 		s.Condition, s.ByHand, s.removals = dems.Expelled, true, [dems.MaxReplacementsPerHour]uint64{}
 	case s.Condition == dems.Quarantined:
 		return fmt.Sprintf("%s is quarantined: it has to be replaced by hand", r.Node)

@@ -111,9 +111,18 @@ func TestVotersConfirmStates(t *testing.T) {
 	if err := asking.Confirm(t.Context(), moment, index+1000, wrong); err != nil {
 		t.Errorf("an index that nobody knows: %v", err)
 	}
+	if err := asking.ConfirmOwn(t.Context(), moment, index+1000, wrong); err == nil || !strings.Contains(err.Error(), "0 of 3 voters confirm it, 2 are needed") {
+		t.Errorf("an own state that nobody knows: %v", err)
+	}
 	c.KillNode("n2")
 	if err := asking.Confirm(t.Context(), moment, index, wrong); err != nil {
 		t.Errorf("one of three contradicts, which is no majority: %v", err)
+	}
+	if err := asking.ConfirmOwn(t.Context(), patience, index, right); err != nil {
+		t.Errorf("an own state that two of three have: %v", err)
+	}
+	if err := asking.ConfirmOwn(t.Context(), moment, index, wrong); err == nil {
+		t.Error("an own state that nobody else has was confirmed")
 	}
 	if err := asking.Confirm(t.Context(), patience, index, right); err != nil {
 		t.Error(err)

@@ -18,9 +18,12 @@ const (
 )
 
 // confirm asks the voters of a configuration what state they had at an index, and returns an error if a majority of them
-// had another one: that state must not be handed on, nor be taken over. It is no error if too few can tell. A voter that
-// is not there yet is asked again until the time is up.
-func (n *Node) confirm(ctx context.Context, atMost time.Duration, servers []raft.Server, index uint64, digest dems.Digest) error {
+// had another one: that state must not be taken over. A voter that is not there yet is asked again until the time is up.
+//
+// Where too few can tell, a snapshot from the leader is installed nevertheless: without it the node may be the one that the
+// cluster lacks, and what it then votes is compared. A snapshot of its own state is not taken then: it would cut the log, and
+// could be all that a node which comes back later gets to see.
+func (n *Node) confirm(ctx context.Context, atMost time.Duration, servers []raft.Server, index uint64, digest dems.Digest, own bool) error {
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
 	defer context.AfterFunc(n.work, cancel)()
@@ -34,7 +37,7 @@ func (n *Node) confirm(ctx context.Context, atMost time.Duration, servers []raft
 		if member.ID != n.config.ID && n.replica(member.ID) != nil {
 			asked++
 			go func() { answers <- n.digestOf(ctx, member.ID, index) }()
-		} else if own, known := n.state.history.at(index); member.ID == n.config.ID && known && own == digest {
+		} else if had, known := n.state.history.at(index); member.ID == n.config.ID && known && had == digest {
 			same++
 		}
 	}
@@ -56,8 +59,13 @@ func (n *Node) confirm(ctx context.Context, atMost time.Duration, servers []raft
 			cancel()
 		}
 	}
-	if contradiction == nil && same < needed && n.work.Err() != nil {
+	switch {
+	case contradiction != nil || same >= needed:
+		return contradiction
+	case n.work.Err() != nil:
 		return errStopping
+	case own:
+		return fmt.Errorf("the state at index %d: %d of %d voters confirm it, %d are needed", index, same, voters, needed)
 	}
-	return contradiction
+	return nil
 }

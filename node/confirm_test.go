@@ -17,13 +17,14 @@ type question struct {
 	voters int
 	index  uint64
 	digest dems.Digest
+	own    bool
 }
 
 // answering makes a state machine's voters answer with an error, or nil, and returns what they will have been asked.
 func (f *fixture) answering(answer error) *[]question {
 	var asked []question
-	f.confirm = func(_ context.Context, _ time.Duration, voters []raft.Server, index uint64, digest dems.Digest) error {
-		asked = append(asked, question{len(voters), index, digest})
+	f.confirm = func(_ context.Context, _ time.Duration, voters []raft.Server, index uint64, digest dems.Digest, own bool) error {
+		asked = append(asked, question{len(voters), index, digest, own})
 		return answer
 	}
 	return &asked
@@ -44,7 +45,7 @@ func TestSnapshotIsTakenOnlyOfAStateThatVotersDoNotContradict(t *testing.T) {
 		if err := taken.Persist(&memorySink{Buffer: &content}); !errors.Is(err, answer) || (content.Len() > 0) != (answer == nil) {
 			t.Errorf("%v: %v, %d bytes", answer, err, content.Len())
 		}
-		if want := (question{3, 5, f.machine.Digest()}); len(*asked) != 1 || (*asked)[0] != want {
+		if want := (question{3, 5, f.machine.Digest(), true}); len(*asked) != 1 || (*asked)[0] != want {
 			t.Errorf("asked %+v, want %+v", *asked, want)
 		}
 	}
@@ -79,7 +80,7 @@ func TestSnapshotFromTheLeaderThatVotersContradict(t *testing.T) {
 		if err := f.Restore(reader); !errors.Is(err, answer) {
 			t.Fatalf("%v: %v", answer, err)
 		}
-		if want := (question{2, 6, leader.machine.Digest()}); len(*asked) != 1 || (*asked)[0] != want {
+		if want := (question{2, 6, leader.machine.Digest(), false}); len(*asked) != 1 || (*asked)[0] != want {
 			t.Errorf("asked %+v, want %+v", *asked, want)
 		}
 		if answer != nil && (f.machine.Digest() != before || f.applied.get() != 2 || f.hasFailed()) {

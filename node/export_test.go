@@ -24,9 +24,14 @@ func (s *stateMachine) damage() {
 	*(*uint64)(unsafe.Pointer(versions.Index(1).UnsafeAddr()))++
 }
 
-// Confirm asks the voters of the node's configuration about a state.
+// Confirm asks the voters of the node's configuration about a state that somebody else has.
 func (n *Node) Confirm(ctx context.Context, atMost time.Duration, index uint64, digest dems.Digest) error {
-	return n.confirm(ctx, atMost, n.state.getConfiguration().servers, index, digest)
+	return n.confirm(ctx, atMost, n.state.getConfiguration().servers, index, digest, false)
+}
+
+// ConfirmOwn asks them about the node's own state.
+func (n *Node) ConfirmOwn(ctx context.Context, atMost time.Duration, index uint64, digest dems.Digest) error {
+	return n.confirm(ctx, atMost, n.state.getConfiguration().servers, index, digest, true)
 }
 
 // Stand has the node stand for election, as it does when the leader does not answer. It returns false if it does not follow.

@@ -125,8 +125,9 @@ func (m *manager) weighAll(findings []verdict.Finding) {
 func (m *manager) suspect(finding verdict.Finding) {
 	who := incarnation{finding.Node, finding.Incarnation}
 	if m.suspects[who] == nil {
-		m.suspects[who] = &suspect{finding: finding}
+		m.suspects[who] = &suspect{}
 	}
+	m.suspects[who].finding = finding
 }
 
 // accuse takes in a front end's accusation.
@@ -165,7 +166,8 @@ func (m *manager) weigh(now time.Time) {
 }
 
 // due returns the findings on which a verdict is to be given now, of nodes that stand as correct with that incarnation.
-// Others are forgotten: something was done about them.
+// Others are forgotten: something was done about them. So are findings that the records do not show any more: a node whose
+// memory was wrong may have been started again, and be right.
 func (m *manager) due(now time.Time, standings []dems.Standing, self dems.NodeID) []verdict.Finding {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,8 +177,9 @@ func (m *manager) due(now time.Time, standings []dems.Standing, self dems.NodeID
 	}
 	var findings []verdict.Finding
 	for who, s := range m.suspects {
+		_, wrong := m.records.WrongAt(who.node, who.number, s.finding.Index)
 		switch {
-		case !correct[who]:
+		case !correct[who] || !wrong:
 			delete(m.suspects, who)
 		case s.given.IsZero() || now.Sub(s.given) >= verdictPause:
 			findings = append(findings, s.finding)

@@ -35,8 +35,9 @@ type stateMachine struct {
 	history     *history
 	faults      *faults
 	told        func() // is called after entries that may concern the cluster's members
-	// confirm asks voters for their state at an index and returns an error if a majority of them had another digest there.
-	confirm func(ctx context.Context, atMost time.Duration, voters []raft.Server, index uint64, digest dems.Digest) error
+	// confirm asks voters for their state at an index and returns an error if a majority of them had another digest there or,
+	// for this node's own state, not the same.
+	confirm func(ctx context.Context, atMost time.Duration, voters []raft.Server, index uint64, digest dems.Digest, own bool) error
 
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
@@ -184,7 +185,7 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 		err = fmt.Errorf("the snapshot ends at index %d, but %d is applied here", machine.Index(), s.applied.get())
 	}
 	if err == nil {
-		err = s.confirm(context.Background(), installTimeout, received.Meta.Configuration.Servers, machine.Index(), machine.Digest())
+		err = s.confirm(context.Background(), installTimeout, received.Meta.Configuration.Servers, machine.Index(), machine.Digest(), false)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("snapshot from the leader: %w", err), s.snapshots.Remove(received.Meta.ID))
@@ -268,7 +269,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if again := s.Recompute(); again != s.Digest() {
 		return fmt.Errorf("the state at index %d has digest %s, but its records give %s", s.Index(), s.Digest(), again)
 	}
-	if err := s.of.confirm(ctx, takeTimeout, s.of.getConfiguration().servers, s.Index(), s.Digest()); err != nil {
+	if err := s.of.confirm(ctx, takeTimeout, s.of.getConfiguration().servers, s.Index(), s.Digest(), true); err != nil {
 		return err
 	}
 	if _, err := s.WriteTo(sink); err != nil {

@@ -46,7 +46,7 @@ func newFixture(t *testing.T) *fixture {
 		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
 		history: newHistory(historyStates), faults: newFaults(false, nil), told: func() {}, metrics: newMetrics(nil), fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
 	}
-	f.confirm = func(context.Context, time.Duration, []raft.Server, uint64, dems.Digest) error { return nil }
+	f.confirm = func(context.Context, time.Duration, []raft.Server, uint64, dems.Digest, bool) error { return nil }
 	f.logs, err = citylog.Open(citylog.Config{
 		Dir: filepath.Join(dir, "logs"), Cities: dems.DefaultCities(), State: f.stateMachine, Logger: quiet,
 	})

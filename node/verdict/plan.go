@@ -50,38 +50,37 @@ type View struct {
 // Plan returns the next step. There is one replacement at a time: what was begun is finished before another is begun, and
 // none is begun while the rest of the cluster could not do without the node.
 func Plan(v *View) Step {
-	if begun := v.first(func(s dems.Standing) bool {
-		return s.Condition == dems.Expelled || s.Condition == dems.Rejoining
-	}); begun != nil {
-		return v.goOn(begun)
+	for _, s := range v.Standings {
+		if s.Node == v.Self && s.Condition == dems.Convicted { // whatever else is under way, others see to it better
+			return Step{Action: HandOver, Node: s.Node, Incarnation: s.Incarnation}
+		}
 	}
-	convicted := v.first(func(s dems.Standing) bool { return s.Condition == dems.Convicted })
-	if convicted == nil {
-		return Step{}
+	if begun := v.inOrder(dems.Expelled, dems.Rejoining); len(begun) > 0 {
+		return v.goOn(&begun[0])
 	}
-	step := Step{Node: convicted.Node, Incarnation: convicted.Incarnation}
-	if convicted.Node == v.Self {
-		step.Action = HandOver
-		return step
+	var waiting Step
+	for _, convicted := range v.inOrder(dems.Convicted) {
+		step := Step{Action: Remove, Node: convicted.Node, Incarnation: convicted.Incarnation}
+		reason := v.CannotSpare(convicted.Node)
+		if reason == "" {
+			return step
+		}
+		if waiting.Reason == "" {
+			waiting = Step{Node: step.Node, Incarnation: step.Incarnation, Reason: reason}
+		}
 	}
-	if reason := v.CannotSpare(convicted.Node); reason != "" {
-		step.Reason = reason
-		return step
-	}
-	step.Action = Remove
-	return step
+	return waiting
 }
 
-// first returns the standing of a kind that came about first.
-func (v *View) first(selects func(dems.Standing) bool) *dems.Standing {
-	selected := slices.DeleteFunc(slices.Clone(v.Standings), func(s dems.Standing) bool { return !selects(s) })
-	if len(selected) == 0 {
-		return nil
-	}
+// inOrder returns the standings of some conditions, those first that came about first.
+func (v *View) inOrder(conditions ...dems.Condition) []dems.Standing {
+	selected := slices.DeleteFunc(slices.Clone(v.Standings), func(s dems.Standing) bool {
+		return !slices.Contains(conditions, s.Condition)
+	})
 	slices.SortFunc(selected, func(a, b dems.Standing) int {
 		return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Node, b.Node))
 	})
-	return &selected[0]
+	return selected
 }
 
 // goOn returns the next step of a replacement that was begun.
@@ -123,10 +122,11 @@ func (v *View) CannotSpare(id dems.NodeID) string {
 	return ""
 }
 
-// isHealthy tells whether a member answers, has caught up with what it knew, and has nothing against it.
+// isHealthy tells whether a member answers, has caught up with what it knew, and nobody found it wrong: one that an operator
+// wants replaced need not be.
 func (v *View) isHealthy(member dems.Member) bool {
 	if slices.ContainsFunc(v.Standings, func(s dems.Standing) bool {
-		return s.Node == member.ID && s.Condition != dems.Correct
+		return s.Node == member.ID && s.Condition != dems.Correct && !s.ByHand
 	}) {
 		return false
 	}

@@ -65,6 +65,20 @@ func TestPlan(t *testing.T) {
 			stand(v, 3, dems.Convicted, 1, 9)
 			stand(v, 2, dems.Convicted, 1, 10)
 		}, "remove n3.1"},
+		"one is to be replaced by hand, another one is wrong": {3, func(v *verdict.View) {
+			stand(v, 3, dems.Convicted, 1, 9)
+			v.Standings[2].ByHand = true
+			stand(v, 2, dems.Convicted, 1, 10)
+		}, "remove n2.1"},
+		"the leader is convicted while another one is replaced": {5, func(v *verdict.View) {
+			stand(v, 2, dems.Expelled, 2, 8)
+			leave(v, 2)
+			stand(v, 1, dems.Convicted, 1, 9)
+		}, "hand over n1.1"},
+		"two of three are convicted": {3, func(v *verdict.View) {
+			stand(v, 3, dems.Convicted, 1, 9)
+			stand(v, 2, dems.Convicted, 1, 10)
+		}, "wait n3.1: 1 of the other 2 voters are healthy, 2 are needed"},
 		"a convicted nonvoter": {3, func(v *verdict.View) {
 			stand(v, 2, dems.Convicted, 2, 9)
 			v.Members[1].Suffrage, v.Members[1].Incarnation = dems.Nonvoter, 2

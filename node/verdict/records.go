@@ -52,6 +52,12 @@ type vote struct {
 	wrongState     bool
 }
 
+// setState takes in the state that a node found when it looked again: what was wrong may be right by now.
+func (v *vote) setState(state dems.Digest) {
+	v.wrongState = v.wrongState && v.state == state
+	v.state = state
+}
+
 // run counts wrong votes in a row.
 type run struct {
 	index uint64 // of the last vote that counted
@@ -131,9 +137,10 @@ func (r *Records) Add(v *dems.Vote) []Finding {
 	case s.votes[at].incarnation < v.Incarnation:
 		s.votes[at] = vote{node: v.Node, incarnation: v.Incarnation, results: v.Results, state: v.State, batch: batch}
 	case batch:
-		s.votes[at].results, s.votes[at].state, s.votes[at].batch = v.Results, v.State, true
+		s.votes[at].results, s.votes[at].batch = v.Results, true
+		s.votes[at].setState(v.State)
 	default:
-		s.votes[at].state = v.State
+		s.votes[at].setState(v.State)
 	}
 	if len(s.votes) < r.majority() {
 		return nil

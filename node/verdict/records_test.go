@@ -75,6 +75,8 @@ func TestRecords(t *testing.T) {
 		"a state alone":                   {3, []string{"n1 1 - A", "n2 1 - A", "n3 1 - X => n3 at 1: state X not A"}},
 		"a state seen again, after a batch": {3, []string{
 			"n1 1 a A", "n2 1 a A", "n3 1 a A", "n3 1 - X => n3 at 1: state X not A"}},
+		"a state that was wrong and is right": {3, []string{
+			"n1 1 a A", "n2 1 a A", "n3 1 a X => n3 at 1: state X not A", "n3 1 a A", "n3 1 - X => n3 at 1: state X not A"}},
 		"a state alone does not count as results": {3, []string{"n1 1 - A", "n2 1 a A", "n3 1 x A"}},
 		"two of five are no majority":             {5, []string{"n1 1 a A", "n2 1 a A", "n3 1 a X"}},
 		"three of five are": {5, []string{
