@@ -91,8 +91,8 @@ func (n *Node) askPast(ctx context.Context, id dems.NodeID) error {
 	if err != nil {
 		return err
 	}
-	if status.Fresh {
-		return nil
+	if status.Fresh && status.Incarnation == 1 {
+		return nil // a later incarnation without data means that there is a cluster, of which it knows nothing
 	}
 	index := uint64(0)
 	if leader := n.peers[status.Leader]; leader != nil {

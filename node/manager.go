@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"dems"
-	"dems/fsm"
 	"dems/node/verdict"
 	"dems/transport"
 )
@@ -77,13 +76,13 @@ func (m *manager) told() {
 }
 
 // watchVotes takes in the votes of one node, this one included, until ctx ends.
-func (n *Node) watchVotes(ctx context.Context, from transport.Handler) {
+func (n *Node) watchVotes(ctx context.Context, id dems.NodeID, from transport.Handler) {
 	for ctx.Err() == nil {
 		err := from.Votes(ctx, 0, func(votes []dems.Vote) error {
-			n.manager.add(votes)
+			n.manager.add(id, votes)
 			return nil
 		})
-		n.logger.Debug("votes ended", "error", err)
+		n.logger.Debug("votes ended", "node", id, "error", err)
 		wait(ctx, votesPause)
 	}
 }
@@ -99,12 +98,15 @@ func (o ownVotes) Votes(ctx context.Context, session uint64, send func([]dems.Vo
 	return o.node.state.ring.stream(ctx, o.node.stopped, session, send)
 }
 
-// add takes in votes.
-func (m *manager) add(votes []dems.Vote) {
+// add takes in votes that came from a node. Nobody votes in another's name: a single node that is wrong could make others
+// look wrong.
+func (m *manager) add(from dems.NodeID, votes []dems.Vote) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range votes {
-		m.weighAll(m.records.Add(&votes[i]))
+		if votes[i].Node == from {
+			m.weighAll(m.records.Add(&votes[i]))
+		}
 	}
 	if len(m.suspects) > 0 || len(m.accusations) > 0 {
 		m.found.signal()
@@ -203,14 +205,11 @@ func (n *Node) judge(ctx context.Context) {
 	ticker := time.NewTicker(judgeInterval)
 	defer ticker.Stop()
 	for {
-		var standings []dems.Standing
-		n.state.view(func(machine *fsm.Machine) {
-			standings = machine.Standings()
-			n.manager.setVoters(machine.Members())
-		})
+		s := n.standing()
+		n.manager.setVoters(s.members) // not while the state is held: what is applied does not wait for the manager
 		if n.isReady() && n.state.isVoter() {
 			n.manager.weigh(time.Now())
-			for _, finding := range n.manager.due(time.Now(), standings, n.config.ID) {
+			for _, finding := range n.manager.due(time.Now(), s.standings, n.config.ID) {
 				n.giveVerdict(ctx, &finding)
 			}
 		}

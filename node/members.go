@@ -52,6 +52,10 @@ func (n *Node) Report(ctx context.Context, report dems.Report) error {
 			"in a row", report.Strikes)
 		return nil
 	case dems.AccusationReport:
+		s := n.standing()
+		if !s.has(report.Node, report.Incarnation) { // names that are made up would crowd out what matters
+			return replicaError(dems.BadRequest, fmt.Errorf("%s is no member", incarnation{report.Node, report.Incarnation}))
+		}
 		n.manager.accuse(&report, time.Now())
 		incident.Kind = dems.AccusationIncident
 		incident.Detail = truncated("%d wrong answers in a row", report.Strikes)

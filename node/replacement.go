@@ -36,6 +36,9 @@ const (
 	// merely knows no leader.
 	learnInterval = 25 * time.Millisecond
 	longInterval  = time.Second
+	// eagerQuestions is how often in a row it asks that fast. A node in quarantine, or one that cannot be spared, may have to
+	// wait for days.
+	eagerQuestions = 400
 )
 
 // Replaced is what Run returns when this incarnation was removed from the cluster. The caller empties the data folder with
@@ -51,6 +54,8 @@ func (r *Replaced) Error() string {
 var (
 	errNoLeader = errors.New("no leader is known")
 	errNoVoter  = errors.New("the node has no vote")
+
+	errNotConfigured = errors.New("the member is not among the peers that this node was started with: start every node with the same")
 )
 
 // isRefusal tells whether an error means that an entry was ordered and refused, or could not be ordered ever.
@@ -104,6 +109,11 @@ func (s *standing) of(id dems.NodeID) (dems.Standing, bool) {
 		return dems.Standing{}, false
 	}
 	return s.standings[at], true
+}
+
+// has tells whether that life of a node is a member.
+func (s *standing) has(id dems.NodeID, number uint64) bool {
+	return slices.ContainsFunc(s.members, func(m dems.Member) bool { return m.ID == id && m.Incarnation == number })
 }
 
 // settled tells whether nobody is to be replaced.
@@ -161,8 +171,8 @@ const (
 	takeOverTime = time.Second
 )
 
-// isDue tells whether it is this node's turn to take over from the leader: once in each of its terms, one node after the
-// other, in the order of their IDs.
+// isDue tells whether it is this node's turn to take over from the leader: once in each of its terms, one voter after the
+// other, in the order of their IDs. Who has no vote must not stand: it would depose the leader and not be elected.
 func (l *stubbornLeader) isDue(s *standing, leader, self dems.NodeID, term uint64, now time.Time) bool {
 	known, convicted := s.of(leader)
 	if !convicted || known.Condition != dems.Convicted || leader == self {
@@ -172,16 +182,16 @@ func (l *stubbornLeader) isDue(s *standing, leader, self dems.NodeID, term uint6
 	if l.id != leader || l.term != term {
 		*l = stubbornLeader{id: leader, term: term, since: now}
 	}
-	turn := 0
+	turn, votes := 0, false
 	for _, member := range s.members {
-		if member.ID == self {
+		if votes = member.ID == self && member.Suffrage == dems.Voter; member.ID == self {
 			break
 		}
 		if member.ID != leader && member.Suffrage == dems.Voter {
 			turn++
 		}
 	}
-	due := !l.tried && now.Sub(l.since) >= handOverTime+time.Duration(turn)*takeOverTime
+	due := votes && !l.tried && now.Sub(l.since) >= handOverTime+time.Duration(turn)*takeOverTime
 	l.tried = l.tried || due
 	return due
 }
@@ -251,7 +261,11 @@ func (n *Node) await(ctx context.Context, do func() error) error {
 func (n *Node) compare(ctx context.Context, step *verdict.Step, s *standing) (equal bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
 	defer cancel()
-	status, err := n.peers[step.Node].Status(ctx)
+	peer := n.peers[step.Node]
+	if peer == nil {
+		return false, fmt.Errorf("%s: %w", step.Node, errNotConfigured)
+	}
+	status, err := peer.Status(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -299,8 +313,12 @@ type voterDigest struct {
 
 // digestOf asks a node for the digest of its state at an index until it has applied it, or ctx ends.
 func (n *Node) digestOf(ctx context.Context, id dems.NodeID, index uint64) voterDigest {
+	replica := n.replica(id)
+	if replica == nil {
+		return voterDigest{err: errNotConfigured}
+	}
 	for {
-		digest, err := n.replica(id).StateAt(ctx, index)
+		digest, err := replica.StateAt(ctx, index)
 		if err == nil || !wait(ctx, busyInterval/2) {
 			return voterDigest{digest, err}
 		}
@@ -310,7 +328,7 @@ func (n *Node) digestOf(ctx context.Context, id dems.NodeID, index uint64) voter
 // learn finds out whether this incarnation was removed, until it was or ctx ends. Nobody tells a removed follower, and its
 // own log may never say so; what counts is what a majority of the cluster has applied. It asks while it has reason to.
 func (n *Node) learn(ctx context.Context) {
-	for {
+	for eager := 0; ; {
 		interval := longInterval
 		suspicious := n.mayBeRemoved()
 		if suspicious || n.leader() == "" || !n.isReady() {
@@ -321,7 +339,9 @@ func (n *Node) learn(ctx context.Context) {
 				return
 			}
 		}
-		if suspicious {
+		if !suspicious {
+			eager = 0
+		} else if eager++; eager <= eagerQuestions {
 			interval = learnInterval
 		}
 		n.manager.concerned.wait(ctx, interval)

@@ -100,9 +100,9 @@ func (n *Node) startBackground(r *raft.Raft, group *sync.WaitGroup) {
 		group.Go(func() { n.announceTo(n.work, r, peer) })
 	}
 	for _, peer := range n.config.peers() {
-		group.Go(func() { n.watchVotes(n.work, n.peers[peer]) })
+		group.Go(func() { n.watchVotes(n.work, peer, n.peers[peer]) })
 	}
-	group.Go(func() { n.watchVotes(n.work, ownVotes{n, n}) })
+	group.Go(func() { n.watchVotes(n.work, n.config.ID, ownVotes{n, n}) })
 	group.Go(func() { n.judge(n.work) })
 	group.Go(func() { n.auditState(n.work) })
 	group.Go(func() { n.replace(n.work, r) })

@@ -43,6 +43,13 @@ func TestStubbornLeader(t *testing.T) {
 			t.Errorf("%s: it leads again", test.self)
 		}
 	}
+	s.members = append(s.members, dems.Member{ID: "n4", Incarnation: 2, Suffrage: dems.Nonvoter})
+	for _, self := range []dems.NodeID{"n4", "n5"} {
+		var l stubbornLeader
+		if l.isDue(&s, "n2", self, 5, start) || l.isDue(&s, "n2", self, 5, start.Add(time.Hour)) {
+			t.Errorf("%s has no vote and takes over", self)
+		}
+	}
 	var l stubbornLeader
 	if l.isDue(&s, "n2", "n2", 5, start) || l.isDue(&s, "n2", "n2", 5, start.Add(time.Hour)) {
 		t.Error("the leader takes over from itself")

@@ -92,7 +92,10 @@ func (v *View) goOn(s *dems.Standing) Step {
 		step.Action = Compare
 	case !answers:
 		step.Reason = fmt.Sprintf("%s does not answer", s.Node)
-	case status.Incarnation != s.Incarnation || !status.Fresh:
+	case status.Incarnation != s.Incarnation:
+		// A node has its next incarnation when all of the last one's data is gone. It need not be fresh any more: a leader that
+		// added it and lost its office before that was committed may have sent it entries, and nothing that it promised that
+		// leader has counted.
 		step.Reason = fmt.Sprintf("%s is not emptied yet", s.Node)
 	default:
 		step.Action = AddNonvoter
