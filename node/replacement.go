@@ -260,6 +260,8 @@ func (n *Node) await(ctx context.Context, do func() error) error {
 // operator has decided who is right and lets the others copy that one.
 func (n *Node) compare(ctx context.Context, step *verdict.Step, s *standing) (equal bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, compareTimeout)
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	defer cancel()
 	peer := n.peers[step.Node]
 	if peer == nil {
@@ -281,7 +283,7 @@ func (n *Node) compare(ctx context.Context, step *verdict.Step, s *standing) (eq
 	for _, member := range s.members {
 		if member.Suffrage == dems.Voter {
 			voters++
-			go func() { digests <- n.digestOf(ctx, member.ID, s.applied) }()
+			asking.Go(func() { digests <- n.digestOf(ctx, member.ID, s.applied) })
 		}
 	}
 	needed := voters/2 + 1
