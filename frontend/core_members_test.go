@@ -92,7 +92,9 @@ func TestReplacementsThatWereMissed(t *testing.T) {
 		if reply := h.must(book(1, 1), 0); reply.Asked != 3 {
 			t.Errorf("%+v", reply)
 		}
-		h.wantVotes(h.must(getEvent(1), 0), 2, 3)
+		if reply := h.must(getEvent(1), 0); reply.Asked != 3 || reply.Agreeing < 2 {
+			t.Errorf("%+v", reply)
+		}
 	})
 }
 

@@ -79,7 +79,7 @@ func (m *manager) told() {
 func (n *Node) watchVotes(ctx context.Context, id dems.NodeID, from transport.Handler) {
 	for ctx.Err() == nil {
 		err := from.Votes(ctx, 0, func(votes []dems.Vote) error {
-			n.manager.add(id, votes)
+			n.manager.add(id, votes, n.state.applied.get()+verdict.Window)
 			return nil
 		})
 		n.logger.Debug("votes ended", "node", id, "error", err)
@@ -99,12 +99,12 @@ func (o ownVotes) Votes(ctx context.Context, session uint64, send func([]dems.Vo
 }
 
 // add takes in votes that came from a node. Nobody votes in another's name: a single node that is wrong could make others
-// look wrong.
-func (m *manager) add(from dems.NodeID, votes []dems.Vote) {
+// look wrong. Nor does anybody vote on what is far ahead of the log: it would take the place of all other votes.
+func (m *manager) add(from dems.NodeID, votes []dems.Vote, last uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range votes {
-		if votes[i].Node == from {
+		if votes[i].Node == from && votes[i].Index <= last {
 			m.weighAll(m.records.Add(&votes[i]))
 		}
 	}

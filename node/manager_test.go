@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/node/verdict"
 )
 
 // threeVoters are n1, n2 and n3 in their first lives.
@@ -27,15 +28,15 @@ func TestNobodyVotesInAnothersName(t *testing.T) {
 	m := newManager()
 	m.setVoters(voters)
 	for index := uint64(1); index <= 3; index++ {
-		m.add("n3", wrongState("n2", index))
-		m.add("n1", []dems.Vote{{Node: "n1", Incarnation: 1, Index: index, State: dems.Digest{1}}})
-		m.add("n3", []dems.Vote{{Node: "n3", Incarnation: 1, Index: index, State: dems.Digest{1}}})
-		m.add("n3", wrongState("n2", index))
+		m.add("n3", wrongState("n2", index), verdict.Window)
+		m.add("n1", []dems.Vote{{Node: "n1", Incarnation: 1, Index: index, State: dems.Digest{1}}}, verdict.Window)
+		m.add("n3", []dems.Vote{{Node: "n3", Incarnation: 1, Index: index, State: dems.Digest{1}}}, verdict.Window)
+		m.add("n3", wrongState("n2", index), verdict.Window)
 	}
 	if findings := m.due(time.Now(), standings, "n1"); len(findings) > 0 {
 		t.Errorf("by the word of n3: %+v", findings)
 	}
-	m.add("n2", wrongState("n2", 3))
+	m.add("n2", wrongState("n2", 3), verdict.Window)
 	if findings := m.due(time.Now(), standings, "n1"); len(findings) != 1 || findings[0].Node != "n2" {
 		t.Errorf("by its own word n2 was wrong: %+v", findings)
 	}

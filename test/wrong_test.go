@@ -137,7 +137,7 @@ func TestThreeWrongAnswersConvict(t *testing.T) {
 	c := startDev(t, t.TempDir())
 	for i, test := range []struct {
 		role, op string
-	}{{"follower", "bookEvent"}, {"leader", "bookEvent"}} {
+	}{{"follower", "bookEvent"}, {"leader", "bookEvent"}, {"follower", "getBookingSchedule"}, {"leader", "getBookingSchedule"}} {
 		t.Run(test.op+" "+test.role, func(t *testing.T) {
 			victim, other := c.nodes[i%3], c.nodes[(i+1)%3]
 			c.waitHealthy(30 * time.Second)

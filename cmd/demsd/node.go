@@ -204,10 +204,13 @@ func runLives(ctx context.Context, n *node.Node, config node.Config) error {
 		if !ok {
 			return err
 		}
-		if err := node.Empty(ctx, config, replaced); err != nil {
-			return err
+		if err = node.Empty(ctx, config, replaced); err == nil {
+			n, err = node.Open(ctx, config)
 		}
-		if n, err = node.Open(ctx, config); err != nil {
+		if ctx.Err() != nil && err != nil {
+			return nil // the next start goes on
+		}
+		if err != nil {
 			return err
 		}
 	}

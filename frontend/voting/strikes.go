@@ -13,6 +13,9 @@ const (
 	Enough = 3
 	// AccusationPause is the least time between two accusations of a node that stays wrong.
 	AccusationPause = 3 * time.Second
+	// ProofTime is how long after an accusation that named no log entry one may still be added to it, whatever the node has
+	// answered since.
+	ProofTime = 10 * time.Second
 )
 
 // Evidence is what is known of a wrong answer.
@@ -24,7 +27,8 @@ type Evidence struct {
 // Strikes counts, for each node, the client requests in a row that it answered wrongly. Every incarnation begins with none.
 // The zero Strikes is ready to use.
 type Strikes struct {
-	rows map[dems.NodeID]*row
+	rows     map[dems.NodeID]*row
+	unproven map[dems.NodeID]*row // rows that ended in a right answer after an accusation that named no entry
 }
 
 // row is the wrong answers of a node since its last right one.
@@ -44,6 +48,12 @@ func (s *Strikes) Right(node dems.NodeID, incarnation uint64) bool {
 		return false
 	}
 	delete(s.rows, node)
+	if r.bare { // the proof is on its way through the log
+		if s.unproven == nil {
+			s.unproven = map[dems.NodeID]*row{}
+		}
+		s.unproven[node] = r
+	}
 	return true
 }
 
@@ -73,14 +83,19 @@ func (s *Strikes) Wrong(node dems.NodeID, incarnation uint64, evidence Evidence,
 // Prove adds a log entry on which a node voted wrongly to the wrong answers that it gave already, and returns an accusation
 // where one is due that could not name an entry before.
 func (s *Strikes) Prove(node dems.NodeID, incarnation, index uint64, now time.Time) (dems.Report, bool) {
-	r := s.rows[node]
-	if r == nil || r.incarnation != incarnation {
+	if r := s.rows[node]; r != nil && r.incarnation == incarnation {
+		r.prove(index)
+		if r.wrong < Enough {
+			return dems.Report{}, false
+		}
+		return r.accuse(node, now)
+	}
+	r := s.unproven[node]
+	delete(s.unproven, node)
+	if r == nil || index == 0 || r.incarnation != incarnation || now.Sub(r.accused) > ProofTime {
 		return dems.Report{}, false
 	}
 	r.prove(index)
-	if r.wrong < Enough {
-		return dems.Report{}, false
-	}
 	return r.accuse(node, now)
 }
 

@@ -116,6 +116,41 @@ func TestEvidenceComesLater(t *testing.T) {
 	}
 }
 
+// The proof comes after a right answer to something that the node was not asked to spoil.
+func TestEvidenceComesAfterARightAnswer(t *testing.T) {
+	accused := func() *Strikes {
+		var s Strikes
+		for range Enough {
+			s.Wrong("n1", 1, Evidence{Answered: "wrong"}, start)
+		}
+		s.Right("n1", 1)
+		return &s
+	}
+	s := accused()
+	report, due := s.Prove("n1", 1, 7, start.Add(time.Second))
+	if !due || report.Kind != dems.AccusationReport || report.Strikes != Enough || report.Answered != "wrong" {
+		t.Errorf("got %v %+v", due, report)
+	}
+	equal(t, []uint64{7}, report.Indexes)
+	if report, due := s.Prove("n1", 1, 8, start.Add(time.Second)); due {
+		t.Errorf("accused twice: %+v", report)
+	}
+	if report, due := accused().Prove("n1", 1, 7, start.Add(ProofTime+1)); due {
+		t.Errorf("too late: %+v", report)
+	}
+	if report, due := accused().Prove("n1", 2, 7, start); due {
+		t.Errorf("another life: %+v", report)
+	}
+	var proven Strikes
+	for range Enough {
+		proven.Wrong("n1", 1, Evidence{Index: 5}, start)
+	}
+	proven.Right("n1", 1)
+	if report, due := proven.Prove("n1", 1, 7, start.Add(time.Second)); due {
+		t.Errorf("it was accused with an entry before: %+v", report)
+	}
+}
+
 func TestTextsAreCut(t *testing.T) {
 	var s Strikes
 	report, _ := s.Wrong("n1", 1, Evidence{Expected: strings.Repeat("é", 200), Answered: strings.Repeat("a", 300)}, start)
