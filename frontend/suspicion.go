@@ -88,7 +88,7 @@ func (s *suspector) suspect(n *node) {
 	}
 	s.members.hurry()
 	s.metrics.suspicions.Inc()
-	s.logger.Info("the leader does not answer", "leader", n.name(), "term", view.term)
+	s.logger.Debug("the leader does not answer", "leader", n.name(), "term", view.term)
 	suspicion := dems.Suspicion{Leader: n.name(), Term: view.term}
 	for _, other := range view.voters {
 		if other == n {
