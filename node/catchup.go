@@ -15,18 +15,11 @@ const (
 
 // pause waits, longer each time, and returns false when ctx has ended.
 func pause(ctx context.Context, attempt int) bool {
-	wait := retryPauseMax
+	duration := retryPauseMax
 	if attempt < 6 {
-		wait = min(retryPauseMin<<attempt, retryPauseMax)
+		duration = min(retryPauseMin<<attempt, retryPauseMax)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+	return wait(ctx, duration)
 }
 
 // catchUp finds out when the node may answer reads. Raft does not keep the commit index, so a node starts with an older

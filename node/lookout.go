@@ -272,12 +272,8 @@ func asksLeader(ctx context.Context, leader suspectable, of dems.Suspicion) (lea
 		case refused != nil && refused.Kind == dems.BadRequest: // an answer, from a version that does not know the question
 			return true, true
 		}
-		timer := time.NewTimer(askAgain) // the connection broke
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !wait(ctx, askAgain) { // the connection broke
 			return false, false
-		case <-timer.C:
 		}
 	}
 }

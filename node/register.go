@@ -20,7 +20,7 @@ func (n *Node) register(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		registration := dems.Registration{
 			ID: string(n.config.ID), Address: n.config.Address, Version: n.config.Version,
-			Time: time.Now().UTC().Truncate(time.Millisecond), Incarnation: n.folder.Marker.Incarnation,
+			Time: now(), Incarnation: n.folder.Marker.Incarnation,
 			Cities: n.config.Cities.String(),
 		}
 		accepted, err := n.propose(ctx, registration)

@@ -144,12 +144,7 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 			tookOver = time.Now()
 			n.takeOver(ctx, r, s)
 		}
-		timer := time.NewTimer(agreementPause)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		wait(ctx, agreementPause)
 	}
 }
 
