@@ -1,0 +1,117 @@
+// Package report is what a drill found: figures, broken invariants, a timeline. It owns the form of the report as JSON and the
+// page for people; demsctl prints the tables. It measures nothing and starts no goroutine.
+package report
+
+import "time"
+
+// Report is what a drill found. Times are seconds since it began, durations milliseconds.
+type Report struct {
+	Version  string    `json:"version"`  // of demsctl
+	Scenario string    `json:"scenario"` // as it was asked for: leader-kill, all, …
+	Seed     uint64    `json:"seed"`     // repeats the same load and the same choices
+	Cluster  string    `json:"cluster"`  // what it ran against, for people
+	Nodes    []string  `json:"nodes"`
+	Began    time.Time `json:"began"`
+	Seconds  float64   `json:"seconds"`
+	// Passed: no invariant is broken, and everything could be decided.
+	Passed     bool        `json:"passed"`
+	Operations Operations  `json:"operations"`
+	Invariants []Invariant `json:"invariants"`
+	Histories  Histories   `json:"linearizability"`
+	Writes     Service     `json:"writes"`
+	Reads      Service     `json:"reads"`
+	Rounds     []Round     `json:"rounds"`
+	Slices     []Slice     `json:"timeline"`
+	Leaders    []Leader    `json:"leaders"`
+	Incidents  []Incident  `json:"incidents"`
+	// Kept are the files that belong to the report.
+	Kept []string `json:"kept"`
+	// Notes are what a reader should know besides, for example that the drill was interrupted.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Operations counts operations, each with all its attempts.
+type Operations struct {
+	Tried        uint64 `json:"tried"`
+	Acknowledged uint64 `json:"acknowledged"` // done
+	Refused      uint64 `json:"refused"`      // by the rules, which is an answer too
+	Failed       uint64 `json:"failed"`       // certainly not applied
+	Unknown      uint64 `json:"unknown"`      // may have been applied
+}
+
+// Invariant is something that has to hold whatever is broken.
+type Invariant struct {
+	Name     string   `json:"name"`               // lost, double-applied, oversold, wrong answers, …
+	Meaning  string   `json:"meaning"`            // one sentence
+	Broken   uint64   `json:"broken"`             // how often
+	Examples []string `json:"examples,omitempty"` // the first few
+}
+
+// Histories is what the check for linearizability found. A history is that of one group of events and customers.
+type Histories struct {
+	Checked         int      `json:"checked"`
+	Operations      int      `json:"operations"`
+	NotLinearizable int      `json:"notLinearizable"`
+	Undecided       int      `json:"undecided"` // the time was up
+	Seconds         float64  `json:"seconds"`
+	Examples        []string `json:"examples,omitempty"`
+}
+
+// Service is how writes or reads fared over the whole drill.
+type Service struct {
+	Answered       uint64  `json:"answered"`
+	P50MS          float64 `json:"p50Milliseconds"`
+	P99MS          float64 `json:"p99Milliseconds"`
+	MaxMS          float64 `json:"maxMilliseconds"`
+	LongestPauseMS float64 `json:"longestPauseMilliseconds"` // the longest time in which none was answered although some waited
+}
+
+// Round is one failure and its repair. A time that does not apply, or was not seen, is 0.
+type Round struct {
+	Scenario string  `json:"scenario"`
+	Number   int     `json:"number"` // within the scenario, from 1
+	Node     string  `json:"node"`   // what was broken
+	What     string  `json:"what"`   // for people: "killed the leader n2"
+	At       float64 `json:"at"`     // when, in seconds
+	HealedAt float64 `json:"healedAt"`
+	EndedAt  float64 `json:"endedAt"` // when every node was a healthy voter again
+	// From At on:
+	ElectMS        float64 `json:"electMilliseconds"`        // until a new leader was seen
+	ConvictMS      float64 `json:"convictMilliseconds"`      // until the conviction was seen
+	RepairMS       float64 `json:"repairMilliseconds"`       // until the node voted again
+	WritePauseMS   float64 `json:"writePauseMilliseconds"`   // the longest between At and EndedAt
+	ReadPauseMS    float64 `json:"readPauseMilliseconds"`    // the longest
+	SlowestWriteMS float64 `json:"slowestWriteMilliseconds"` // of those on their way between At and EndedAt
+	SlowestReadMS  float64 `json:"slowestReadMilliseconds"`
+}
+
+// Slice is a piece of the timeline.
+type Slice struct {
+	From    float64 `json:"from"` // seconds
+	To      float64 `json:"to"`
+	Writes  uint64  `json:"writes"` // answered in it
+	Reads   uint64  `json:"reads"`
+	Failed  uint64  `json:"failed"`            // failed or unknown
+	WriteMS float64 `json:"writeMilliseconds"` // the slowest that was answered in it
+	ReadMS  float64 `json:"readMilliseconds"`  // the slowest
+	P50MS   float64 `json:"p50Milliseconds"`   // of all
+	P99MS   float64 `json:"p99Milliseconds"`
+}
+
+// Leader is a time in which a node led, as the front end saw it.
+type Leader struct {
+	Node string  `json:"node"` // "" where none was known
+	Term uint64  `json:"term"`
+	From float64 `json:"from"`
+	To   float64 `json:"to"`
+}
+
+// Incident is an incident that the cluster recorded during the drill.
+type Incident struct {
+	At       float64 `json:"at"` // seconds; when it was seen
+	Sequence uint64  `json:"sequence"`
+	Kind     string  `json:"kind"`
+	Node     string  `json:"node,omitempty"`
+	By       string  `json:"by,omitempty"`
+	Detail   string  `json:"detail,omitempty"`
+}
