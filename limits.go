@@ -47,6 +47,11 @@ const (
 	MaxReplacementsPerHour = 3
 	// MaxFaultRequests is how many requests a fault may be limited to.
 	MaxFaultRequests = 1_000_000
-	// MaxFaultDelay is the longest delay of a slow node.
+	// MaxFaultDelay is the longest delay of a slow node or network.
 	MaxFaultDelay = 10 * time.Second
+	// MaxFaultLasts is the longest time after which a fault of the network ends by itself: nobody can tell a node that is cut
+	// off to end it sooner.
+	MaxFaultLasts = 10 * time.Minute
+	// MaxFaultPeers is how many peers a fault of the network names.
+	MaxFaultPeers = 16
 )

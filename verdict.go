@@ -1,9 +1,6 @@
 package dems
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // What the cluster knows of its own members: who is wrong, what was done about it, and what happened.
 
@@ -154,59 +151,4 @@ type Opinion struct {
 	Term      uint64 // this node's current term
 	LastTerm  uint64 // term of the last entry in this node's log
 	LastIndex uint64 // its index: who has the newest log is best placed to lead
-}
-
-// FaultKind says how a node is to misbehave in a drill.
-type FaultKind uint8
-
-// The faults.
-const (
-	NoFault      FaultKind = iota
-	WrongResults           // answers are wrong, the state is right
-	WrongState             // the state is silently altered, once
-	Slow                   // every answer comes late
-	Mute                   // nothing is answered
-	faultKindCount
-)
-
-var faultNames = [faultKindCount]string{"none", "wrong-results", "wrong-state", "slow", "mute"}
-
-// String returns the fault as clients write it.
-func (k FaultKind) String() string {
-	if k >= faultKindCount {
-		return "unknown"
-	}
-	return faultNames[k]
-}
-
-// ParseFaultKind returns the fault with that name. NoFault has none.
-func ParseFaultKind(name string) (FaultKind, bool) {
-	for kind := WrongResults; kind < faultKindCount; kind++ {
-		if faultNames[kind] == name {
-			return kind, true
-		}
-	}
-	return NoFault, false
-}
-
-// Fault is a way to misbehave.
-type Fault struct {
-	Kind     FaultKind     // NoFault: end all
-	Requests int           // how many requests it spoils before it ends by itself; 0: no limit. At most MaxFaultRequests
-	Delay    time.Duration // Slow only: at most MaxFaultDelay
-}
-
-// Check returns what is wrong with a fault, "" if nothing is.
-func (f *Fault) Check() string {
-	switch {
-	case f.Kind >= faultKindCount:
-		return "The kind is wrong-results, wrong-state, slow or mute."
-	case f.Requests < 0 || f.Requests > MaxFaultRequests:
-		return fmt.Sprintf("The number of requests is 0 to %d.", MaxFaultRequests)
-	case f.Kind == Slow && (f.Delay <= 0 || f.Delay > MaxFaultDelay):
-		return fmt.Sprintf("A slow node needs milliseconds from 1 to %d.", MaxFaultDelay.Milliseconds())
-	case f.Kind != Slow && f.Delay != 0:
-		return "Only a slow node takes milliseconds."
-	}
-	return ""
 }

@@ -97,7 +97,7 @@ func TestLargestVerdictFits(t *testing.T) {
 
 // TestNamesOfWhatHappens pins the names, which clients and operators see, in the order of their numbers, which are stored.
 func TestNamesOfWhatHappens(t *testing.T) {
-	var kinds, conditions, faults []string
+	var kinds, conditions []string
 	for i, kind := range dems.IncidentKinds() {
 		if kind != dems.IncidentKind(i+1) {
 			t.Errorf("kind %d stands at %d", kind, i)
@@ -111,59 +111,16 @@ func TestNamesOfWhatHappens(t *testing.T) {
 	for condition := dems.Correct; condition <= dems.Quarantined; condition++ {
 		conditions = append(conditions, condition.String())
 	}
-	for kind := dems.NoFault; kind <= dems.Mute; kind++ {
-		faults = append(faults, kind.String())
-	}
 	for _, test := range []struct {
 		got  []string
 		want string
 	}{
 		{kinds, "accusation verdict conviction removal readdition quarantine suspicion recovery leader-change no-majority"},
 		{conditions, "correct convicted expelled rejoining quarantined"},
-		{faults, "none wrong-results wrong-state slow mute"},
-		{[]string{dems.IncidentKind(0).String(), dems.IncidentKind(11).String(), (dems.Quarantined + 1).String(), (dems.Mute + 1).String()},
-			"unknown unknown unknown unknown"},
+		{[]string{dems.IncidentKind(0).String(), dems.IncidentKind(11).String(), (dems.Quarantined + 1).String()}, "unknown unknown unknown"},
 	} {
 		if got := strings.Join(test.got, " "); got != test.want {
 			t.Errorf("%s; want %s", got, test.want)
-		}
-	}
-}
-
-func TestParseFaultKind(t *testing.T) {
-	for kind := dems.WrongResults; kind <= dems.Mute; kind++ {
-		if parsed, ok := dems.ParseFaultKind(kind.String()); !ok || parsed != kind {
-			t.Errorf("%s is read as %s, %t", kind, parsed, ok)
-		}
-	}
-	for _, name := range []string{"", "none", "unknown", "Slow", "slow ", "wrong"} {
-		if parsed, ok := dems.ParseFaultKind(name); ok || parsed != dems.NoFault {
-			t.Errorf("%q is read as %s", name, parsed)
-		}
-	}
-}
-
-func TestFaultCheck(t *testing.T) {
-	for _, test := range []struct {
-		fault dems.Fault
-		want  string // part of what is wrong
-	}{
-		{dems.Fault{}, ""},
-		{dems.Fault{Kind: dems.WrongResults}, ""},
-		{dems.Fault{Kind: dems.WrongState, Requests: dems.MaxFaultRequests}, ""},
-		{dems.Fault{Kind: dems.Mute, Requests: 3}, ""},
-		{dems.Fault{Kind: dems.Slow, Delay: dems.MaxFaultDelay}, ""},
-		{dems.Fault{Kind: dems.Slow, Delay: time.Millisecond, Requests: 1}, ""},
-		{dems.Fault{Kind: dems.Mute + 1}, "kind"},
-		{dems.Fault{Kind: dems.Mute, Requests: -1}, "requests"},
-		{dems.Fault{Kind: dems.Mute, Requests: dems.MaxFaultRequests + 1}, "requests"},
-		{dems.Fault{Kind: dems.Slow}, "milliseconds from 1 to 10000"},
-		{dems.Fault{Kind: dems.Slow, Delay: -1}, "milliseconds"},
-		{dems.Fault{Kind: dems.Slow, Delay: dems.MaxFaultDelay + 1}, "milliseconds"},
-		{dems.Fault{Kind: dems.Mute, Delay: 1}, "Only a slow node"},
-	} {
-		if got := test.fault.Check(); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%+v: %q, want %q", test.fault, got, test.want)
 		}
 	}
 }

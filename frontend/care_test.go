@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -222,7 +223,7 @@ func TestFaultsAreEndedOnWhoeverAnswers(t *testing.T) {
 			}
 			wants(t, within(t, laneTimeout, h.core.EndFaults), test.code, test.told)
 			for address, faults := range c.injected {
-				if len(faults) != 1 || faults[0] != (dems.Fault{}) {
+				if len(faults) != 1 || !reflect.DeepEqual(faults[0], dems.Fault{}) {
 					t.Errorf("%s was told %v", address, faults)
 				}
 			}

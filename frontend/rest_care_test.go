@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +126,7 @@ func TestFaultsAreInjected(t *testing.T) {
 			continue
 		}
 		want := `{"outcome":"injected","node":"` + string(test.want.node) + `",` + test.reply
-		if response.StatusCode != 200 || body != want || len(got) != 1 || got[0] != test.want {
+		if response.StatusCode != 200 || body != want || len(got) != 1 || !reflect.DeepEqual(got[0], test.want) {
 			t.Errorf("%s: %d %s, injected %v", test.body, response.StatusCode, body, got)
 		}
 	}

@@ -48,6 +48,8 @@ func (f *faults) inject(fault dems.Fault) (done string, err error) {
 		problem = "The node was not started for drills: start it with --enable-faults."
 	case problem == "" && fault.Kind == dems.WrongState && fault.Requests != 0:
 		problem = "The state is altered once: wrong-state takes no number of requests."
+	case problem == "" && (fault.Kind == dems.Partition || fault.Kind == dems.Latency):
+		problem = "This node cannot cut or slow its network."
 	}
 	if problem != "" {
 		return "", replicaError(dems.BadRequest, errors.New(problem))

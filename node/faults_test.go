@@ -51,10 +51,13 @@ func decode(t *testing.T, b ballot) []dems.Result {
 
 func TestOnlyNodesStartedForDrillsMisbehave(t *testing.T) {
 	f := newFaults(false, nil)
-	for kind := dems.NoFault; kind <= dems.Mute; kind++ {
+	for kind := dems.NoFault; kind <= dems.Latency; kind++ {
 		fault := dems.Fault{Kind: kind}
-		if kind == dems.Slow {
+		if kind == dems.Slow || kind == dems.Latency {
 			fault.Delay = time.Second
+		}
+		if kind == dems.Partition {
+			fault.Lasts = time.Second
 		}
 		if _, err := f.inject(fault); !isBadRequest(err) {
 			t.Errorf("%s: %v", kind, err)
@@ -76,7 +79,7 @@ func isBadRequest(err error) bool {
 func TestMalformedFaultsAreRefused(t *testing.T) {
 	f := newFaults(true, func(uint64) string { t.Error("the state was altered"); return "" })
 	for _, fault := range []dems.Fault{
-		{Kind: dems.Mute + 1}, {Kind: 255}, {Kind: dems.Mute, Requests: -1}, {Kind: dems.WrongResults, Requests: dems.MaxFaultRequests + 1},
+		{Kind: dems.Latency + 1}, {Kind: 255}, {Kind: dems.Mute, Requests: -1}, {Kind: dems.WrongResults, Requests: dems.MaxFaultRequests + 1},
 		{Kind: dems.Slow}, {Kind: dems.Slow, Delay: dems.MaxFaultDelay + 1}, {Kind: dems.Mute, Delay: 1},
 		{Kind: dems.WrongState, Requests: 3},
 	} {
