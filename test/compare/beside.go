@@ -38,10 +38,8 @@ func runBeside(ctx context.Context, s settings, stdout, stderr io.Writer) (err e
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &beside{settings: s, stderr: stderr, bin: filepath.Join(dir, "bin")}
-	build := exec.CommandContext(ctx, "go", "build", "-o", b.bin+string(filepath.Separator), "./cmd/...")
-	build.Dir, build.Stderr = filepath.Join("..", ".."), stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build DEMS: %w", err)
+	if err := b.build(ctx); err != nil {
+		return err
 	}
 	var rounds []round
 	for i := range s.rounds {
@@ -53,6 +51,16 @@ func runBeside(ctx context.Context, s settings, stdout, stderr io.Writer) (err e
 		rounds = append(rounds, r)
 	}
 	return writeRounds(stdout, rounds)
+}
+
+// build builds demsd and demsctl.
+func (b *beside) build(ctx context.Context) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.bin+string(filepath.Separator), "./cmd/...")
+	build.Dir, build.Stderr = filepath.Join("..", ".."), b.stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("build DEMS: %w", err)
+	}
+	return nil
 }
 
 // measure does one round: DEMS, then etcd, each alone on the machine.

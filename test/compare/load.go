@@ -102,22 +102,30 @@ func (l *load) collect(ctx context.Context, workers []*worker) (report, error) {
 		retries += w.retries
 		booked += w.booked
 	}
-	response, err := workers[0].client.Get(ctx, l.name+"/events/", clientv3.WithPrefix())
+	taken, err := l.seats(ctx, workers[0].client)
 	if err != nil {
 		return report{}, err
-	}
-	taken := 0
-	for _, kv := range response.Kvs {
-		seats, err := bookedSeats(string(kv.Value))
-		if err != nil {
-			return report{}, err
-		}
-		taken += seats
 	}
 	if taken != booked {
 		return report{}, fmt.Errorf("%d seats taken by %d bookings", taken, booked)
 	}
 	return newReport(l, latency, retries), nil
+}
+
+// seats returns the seats taken of all events.
+func (l *load) seats(ctx context.Context, client *clientv3.Client) (taken int, err error) {
+	response, err := client.Get(ctx, l.name+"/events/", clientv3.WithPrefix())
+	if err != nil {
+		return 0, err
+	}
+	for _, kv := range response.Kvs {
+		seats, err := bookedSeats(string(kv.Value))
+		if err != nil {
+			return 0, err
+		}
+		taken += seats
+	}
+	return taken, nil
 }
 
 // run books until the end, and measures what begins after begin.
@@ -140,6 +148,9 @@ func (w *worker) run(ctx context.Context, begin, end time.Time) error {
 	}
 	return ctx.Err()
 }
+
+// errBookedBefore means that the booking exists: an earlier attempt whose answer was lost made it.
+var errBookedBefore = errors.New("booked before")
 
 // book takes a seat of an event and writes the booking, in one transaction, and returns how many it took.
 func (w *worker) book(ctx context.Context, event, booking string) (tries int, err error) {
@@ -171,13 +182,16 @@ func (w *worker) book(ctx context.Context, event, booking string) (tries int, er
 		).Then(
 			clientv3.OpPut(event, eventValue(booked+1)), clientv3.OpPut(booking, "1"),
 		).Else(
-			clientv3.OpGet(event),
+			clientv3.OpGet(event), clientv3.OpGet(booking, clientv3.WithCountOnly()),
 		).Commit()
 		if err != nil {
 			return tries, err
 		}
 		if reply.Succeeded {
 			return tries, nil
+		}
+		if reply.Responses[1].GetResponseRange().Count > 0 {
+			return tries, errBookedBefore
 		}
 		kvs = reply.Responses[0].GetResponseRange().Kvs
 	}

@@ -28,6 +28,7 @@ type settings struct {
 	read        string
 	json        bool
 	rounds      int
+	kills       int
 }
 
 func main() {
@@ -55,12 +56,16 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		"the transaction checks it) or linearizable")
 	flags.BoolVar(&s.json, "json", false, "print JSON instead of a table")
 	flags.IntVar(&s.rounds, "rounds", 0, "measure DEMS and etcd in turn, so often, and report medians and ratios")
+	flags.IntVar(&s.kills, "kills", 0, "kill the leader of DEMS and of etcd so often, under the same load, and report the pauses")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || s.duration <= 0 || s.connections < 1 || s.events < 1 || s.rounds < 0 || s.read != "serializable" && s.read != "linearizable" {
+	if flags.NArg() > 0 || s.duration <= 0 || s.connections < 1 || s.events < 1 || s.rounds < 0 || s.kills < 0 || s.read != "serializable" && s.read != "linearizable" {
 		flags.Usage()
 		return fmt.Errorf("wrong usage")
+	}
+	if s.kills > 0 {
+		return runKills(ctx, s, stdout, stderr)
 	}
 	if s.rounds > 0 {
 		return runBeside(ctx, s, stdout, stderr)

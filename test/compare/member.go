@@ -77,6 +77,7 @@ func runMember(ctx context.Context, args []string, stdin io.Reader, stdout io.Wr
 // member is a process that is an etcd member.
 type member struct {
 	name, client, peer string
+	dir, peers         string
 	command            *exec.Cmd
 	stdin              io.Closer
 	stdout             *bufio.Reader
@@ -98,12 +99,14 @@ func startCluster(ctx context.Context, dir string, stderr io.Writer) (*cluster, 
 	c := &cluster{}
 	var peers []string
 	for i := range members {
-		m := &member{name: fmt.Sprintf("m%d", i+1), client: addresses[2*i], peer: addresses[2*i+1]}
+		name := fmt.Sprintf("m%d", i+1)
+		m := &member{name: name, client: addresses[2*i], peer: addresses[2*i+1], dir: filepath.Join(dir, name)}
 		c.members = append(c.members, m)
 		peers = append(peers, m.name+"=http://"+m.peer)
 	}
 	for _, m := range c.members {
-		if err := m.start(executable, filepath.Join(dir, m.name), strings.Join(peers, ","), stderr); err != nil {
+		m.peers = strings.Join(peers, ",")
+		if err := m.start(executable, stderr); err != nil {
 			return nil, errors.Join(err, c.stop())
 		}
 	}
@@ -115,9 +118,9 @@ func startCluster(ctx context.Context, dir string, stderr io.Writer) (*cluster, 
 	return c, nil
 }
 
-func (m *member) start(executable, dir, peers string, stderr io.Writer) error {
+func (m *member) start(executable string, stderr io.Writer) error {
 	m.command = exec.Command(executable, memberCommand,
-		"-name", m.name, "-dir", dir, "-client", m.client, "-peer", m.peer, "-cluster", peers)
+		"-name", m.name, "-dir", m.dir, "-client", m.client, "-peer", m.peer, "-cluster", m.peers)
 	m.command.Stderr = stderr
 	stdin, err := m.command.StdinPipe()
 	if err != nil {
@@ -139,6 +142,27 @@ func (m *member) waitReady(ctx context.Context) error {
 		err = fmt.Errorf("unexpected %q", line)
 	}
 	return errors.Join(err, ctx.Err())
+}
+
+// kill ends a member as a crash would.
+func (m *member) kill() error {
+	if err := m.command.Process.Kill(); err != nil {
+		return err
+	}
+	_ = m.command.Wait() // it says that the member was killed, and closes what leads to it
+	return nil
+}
+
+// restart starts a member that was killed, with the data that it has, and waits until it is ready.
+func (m *member) restart(ctx context.Context, stderr io.Writer) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := m.start(executable, stderr); err != nil {
+		return err
+	}
+	return m.waitReady(ctx)
 }
 
 // stop ends every member that was started, and waits for it.
