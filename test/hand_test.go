@@ -79,6 +79,7 @@ type handCluster struct {
 	environment []string
 	addresses   map[string]string // where each node listens
 	disks       bool              // each node has a disk of its own
+	programs    map[string]string // what each process runs, where it is not the demsd of this source
 
 	mu       sync.Mutex
 	children map[string]*child
@@ -178,7 +179,11 @@ func (c *handCluster) start(name string) {
 		args = []string{"node", "--id", name, "--data-dir", folder, "--listen", address, "--peers", strings.Join(reach, ","),
 			"--pki-dir", c.pki(), "--enable-faults"}
 	}
-	command := append([]string{demsd()}, args...)
+	program := demsd()
+	if other, found := c.programs[name]; found {
+		program = other
+	}
+	command := append([]string{program}, args...)
 	if _, isNode := c.addresses[name]; isNode && c.disks {
 		command = append(slices.Concat(onDisk, []string{c.image(name), folder}), command...)
 	}
