@@ -1,19 +1,26 @@
-// Package report is what a drill found: figures, broken invariants, a timeline. It owns the form of the report as JSON and the
-// page for people; demsctl prints the tables. It measures nothing and starts no goroutine.
+// Package report is what a drill found: figures, broken invariants, a timeline. It owns what follows from a history by counting,
+// the form of the report as JSON, and the page for people; demsctl prints the tables. It never talks to a cluster, it does not
+// check answers, and it starts no goroutine.
 package report
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
 
-// Report is what a drill found. Times are seconds since it began, durations milliseconds.
+// Report is what a drill found. Times are seconds since it began, durations milliseconds. Who runs the drill fills it; Measure
+// adds what the operations tell, and Decide the verdict.
 type Report struct {
-	Version  string    `json:"version"`  // of demsctl
-	Scenario string    `json:"scenario"` // as it was asked for: leader-kill, all, …
-	Seed     uint64    `json:"seed"`     // repeats the same load and the same choices
-	Cluster  string    `json:"cluster"`  // what it ran against, for people
+	Version  string    `json:"version"`           // of demsctl
+	Scenario string    `json:"scenario"`          // as it was asked for: leader-kill, all, …
+	Seed     uint64    `json:"seed"`              // repeats the same load and the same choices
+	Command  string    `json:"command,omitempty"` // the command line that runs it again, for people to copy
+	Cluster  string    `json:"cluster"`           // what it ran against, for people
 	Nodes    []string  `json:"nodes"`
 	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"`
-	// Passed: no invariant is broken, and everything could be decided.
+	Seconds  float64   `json:"seconds"` // how long it took; Measure raises it to the last return
+	// Passed: there is no objection. See Objections.
 	Passed     bool        `json:"passed"`
 	Operations Operations  `json:"operations"`
 	Invariants []Invariant `json:"invariants"`
@@ -57,16 +64,20 @@ type Histories struct {
 	Examples        []string `json:"examples,omitempty"`
 }
 
-// Service is how writes or reads fared over the whole drill.
+// Service is how writes or reads fared over the whole drill. Latencies are those of answered operations, all attempts together,
+// and exact: P99MS is the smallest one that at least 99 of 100 do not exceed.
 type Service struct {
-	Answered       uint64  `json:"answered"`
+	Tried          uint64  `json:"tried"`
+	Answered       uint64  `json:"answered"` // done or refused
 	P50MS          float64 `json:"p50Milliseconds"`
 	P99MS          float64 `json:"p99Milliseconds"`
+	P999MS         float64 `json:"p99.9Milliseconds"`
 	MaxMS          float64 `json:"maxMilliseconds"`
 	LongestPauseMS float64 `json:"longestPauseMilliseconds"` // the longest time in which none was answered although some waited
 }
 
-// Round is one failure and its repair. A time that does not apply, or was not seen, is 0.
+// Round is one failure and its repair. A time that does not apply, or was not seen, is 0. Rounds follow each other. What Measure
+// fills is about the time between At and EndedAt; of a round that has not ended, until the next one begins or the drill ends.
 type Round struct {
 	Scenario string  `json:"scenario"`
 	Number   int     `json:"number"` // within the scenario, from 1
@@ -76,22 +87,24 @@ type Round struct {
 	HealedAt float64 `json:"healedAt"`
 	EndedAt  float64 `json:"endedAt"` // when every node was a healthy voter again
 	// From At on:
-	ElectMS        float64 `json:"electMilliseconds"`        // until a new leader was seen
-	ConvictMS      float64 `json:"convictMilliseconds"`      // until the conviction was seen
-	RepairMS       float64 `json:"repairMilliseconds"`       // until the node voted again
-	WritePauseMS   float64 `json:"writePauseMilliseconds"`   // the longest between At and EndedAt
-	ReadPauseMS    float64 `json:"readPauseMilliseconds"`    // the longest
-	SlowestWriteMS float64 `json:"slowestWriteMilliseconds"` // of those on their way between At and EndedAt
-	SlowestReadMS  float64 `json:"slowestReadMilliseconds"`
+	ElectMS   float64 `json:"electMilliseconds"`   // until a new leader was seen
+	ConvictMS float64 `json:"convictMilliseconds"` // until the conviction was seen
+	RepairMS  float64 `json:"repairMilliseconds"`  // until the node voted again
+	// Measure fills these:
+	WritePauseMS   float64 `json:"writePauseMilliseconds"`   // the longest part of a pause
+	ReadPauseMS    float64 `json:"readPauseMilliseconds"`    // the same
+	SlowestWriteMS float64 `json:"slowestWriteMilliseconds"` // of those on their way that were answered at last
+	SlowestReadMS  float64 `json:"slowestReadMilliseconds"`  // the same
+	Unanswered     uint64  `json:"unanswered"`               // failed or unknown, of those on their way
 }
 
-// Slice is a piece of the timeline.
+// Slice is a piece of the timeline. All are equally wide, so the last one may reach beyond the end of the drill.
 type Slice struct {
 	From    float64 `json:"from"` // seconds
 	To      float64 `json:"to"`
 	Writes  uint64  `json:"writes"` // answered in it
 	Reads   uint64  `json:"reads"`
-	Failed  uint64  `json:"failed"`            // failed or unknown
+	Failed  uint64  `json:"failed"`            // given up in it, as failed or unknown
 	WriteMS float64 `json:"writeMilliseconds"` // the slowest that was answered in it
 	ReadMS  float64 `json:"readMilliseconds"`  // the slowest
 	P50MS   float64 `json:"p50Milliseconds"`   // of all
@@ -114,4 +127,55 @@ type Incident struct {
 	Node     string  `json:"node,omitempty"`
 	By       string  `json:"by,omitempty"`
 	Detail   string  `json:"detail,omitempty"`
+}
+
+// Objections is what keeps the drill from having passed, one sentence for each, the worst first. An invariant that was never
+// checked and a load that nobody served prove nothing, so they are objections too.
+func (r *Report) Objections() []string {
+	var objections []string
+	for _, invariant := range r.Invariants {
+		if invariant.Broken > 0 {
+			objections = append(objections, fmt.Sprintf("%s: %s", invariant.Name, times(invariant.Broken)))
+		}
+	}
+	if n := r.Histories.NotLinearizable; n > 0 {
+		objections = append(objections, fmt.Sprintf("not linearizable: %d of %d histories", n, r.Histories.Checked))
+	}
+	if n := r.Histories.Undecided; n > 0 {
+		objections = append(objections, fmt.Sprintf("undecided: %d of %d histories", n, r.Histories.Checked))
+	}
+	if len(r.Invariants) == 0 {
+		objections = append(objections, "no invariant was checked")
+	}
+	if r.Operations.Acknowledged == 0 {
+		objections = append(objections, "no operation was acknowledged")
+	}
+	return objections
+}
+
+// Decide sets Passed: no invariant is broken, every history is linearizable, everything could be decided, and there was something
+// to decide.
+func (r *Report) Decide() { r.Passed = len(r.Objections()) == 0 }
+
+// times says how often.
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// MarshalJSON implements json.Marshaler. Lists are never null.
+func (r Report) MarshalJSON() ([]byte, error) {
+	type plain Report // without this method
+	r.Nodes, r.Invariants, r.Rounds = list(r.Nodes), list(r.Invariants), list(r.Rounds)
+	r.Slices, r.Leaders, r.Incidents, r.Kept = list(r.Slices), list(r.Leaders), list(r.Incidents), list(r.Kept)
+	return json.Marshal(plain(r))
+}
+
+func list[T any](of []T) []T {
+	if of == nil {
+		return []T{}
+	}
+	return of
 }
