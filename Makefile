@@ -7,6 +7,7 @@ SHELL := bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME := 10s
+SOAK := 30m
 # More flags for go test, for example TESTFLAGS=-v.
 TESTFLAGS :=
 # The name of the container image, for docker-compose.yml, too.
@@ -62,6 +63,10 @@ race: ## the tests with the race detector, without lint and without real process
 .PHONY: reliability
 reliability: ## what docs/reliability.md claims, at full scale, with the figures (takes half an hour)
 	DEMS_RELIABILITY=full go test -count=1 -timeout 60m -v $(TESTFLAGS) ./test
+
+.PHONY: soak
+soak: ## random failures for SOAK (default 30m): every answer checked, memory and disk watched
+	DEMS_SOAK=$(SOAK) go test -count=1 -timeout 25h -v -run '^TestSoak$$' $(TESTFLAGS) ./test
 
 .PHONY: fuzz-short
 fuzz-short: ## every fuzz target for FUZZTIME (default 10s)

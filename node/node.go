@@ -128,7 +128,7 @@ func (n *Node) openState() error {
 	n.goal = n.folder.Extent.LastCommand
 	n.state = &stateMachine{
 		id: n.config.ID, incarnation: marker.Incarnation, cities: n.config.Cities, log: n.folder.Log, snapshots: n.folder.Snapshots,
-		ring: newRing(), history: newHistory(historyStates), told: n.manager.told, confirm: n.confirm, metrics: n.metrics,
+		ring: newRing(), history: newHistory(historyStates), told: n.manager.told, confirm: n.confirm, metrics: n.metrics, logger: n.logger,
 		fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
 	}
 	n.state.faults = newFaults(n.config.EnableFaults, n.corrupt)

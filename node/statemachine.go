@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type stateMachine struct {
 	applied     appliedIndex
 	ring        *ring
 	metrics     *metrics
+	logger      *slog.Logger
 	fail        func(error)
 	failed      <-chan struct{} // closed after fail: nothing is applied any more
 	ready       <-chan struct{} // closed when what was in the log at the start is applied or gone
@@ -205,6 +207,7 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 	s.history.restored(machine.Index(), machine.Digest())
 	s.applied.advance(machine.Index())
 	s.logs.Restored(machine)
+	s.logger.Info("installed a snapshot from the leader", "index", machine.Index(), "digest", machine.Digest())
 	s.told()
 	return nil
 }
