@@ -17,11 +17,18 @@ import (
 )
 
 // BenchmarkPropose is one round trip of an entry and as large results over the loopback.
-func BenchmarkPropose(b *testing.B) {
+func BenchmarkPropose(b *testing.B) { benchmarkPropose(b, Config{}) }
+
+// BenchmarkProposeInADrill is BenchmarkPropose with a network that could be impaired, and is not: it shall cost nothing.
+func BenchmarkProposeInADrill(b *testing.B) { benchmarkPropose(b, Config{Faulty: true}) }
+
+func benchmarkPropose(b *testing.B, config Config) {
 	for _, size := range []int{100, 10_000, 500_000} {
 		for _, callers := range []int{1, 8} {
 			b.Run(fmt.Sprintf("bytes=%d/callers=%d", size, callers), func(b *testing.B) {
-				_, replica := pair(b, &stub{propose: echo})
+				node := start(b, "n1", config)
+				node.Serve(&stub{propose: echo})
+				replica := start(b, "fe1", Config{}).Replica(node.Addr().String())
 				entry := make([]byte, size)
 				if _, err := replica.Propose(context.Background(), entry); err != nil {
 					b.Fatal(err)

@@ -37,6 +37,10 @@ type Config struct {
 	// KeepAlivePeriod is how often the end that dialled makes the other end send something; default a third of
 	// IdleTimeout. It must be at most half of it.
 	KeepAlivePeriod time.Duration
+	// Faulty lets Impair cut and slow the network, for drills.
+	Faulty bool
+	// Nodes are all nodes of the cluster, which Resolve knows. Impair needs them.
+	Nodes []dems.NodeID
 }
 
 // Limits on what comes in. Each is far above what a healthy cluster uses.

@@ -5,5 +5,7 @@
 // It owns the certificates on disk, connections, streams, deadlines and the limits on what comes in. It never interprets
 // log entries, results or records, keeps no state of the cluster and retries nothing by itself.
 //
+// For drills, an endpoint's network can be impaired (package faulty): what is sent and received gets lost or late.
+//
 // An Endpoint starts goroutines to accept connections and to serve them; Close waits for all of them.
 package transport

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/transport/faulty"
 
 	"github.com/hashicorp/raft"
 	"github.com/quic-go/quic-go"
@@ -28,6 +29,7 @@ type Endpoint struct {
 	server    *http3.Server
 	clients   *http3.Transport // makes HTTP/3 of dialled connections
 	handler   atomic.Pointer[Handler]
+	network   *faulty.Network // nil: it has no faults
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -73,6 +75,10 @@ func listen(config Config) (*Endpoint, error) {
 		failed:      make(chan struct{}),
 		connections: make(map[*quic.Conn]struct{}),
 	}
+	if config.Faulty {
+		e.network = faulty.New(config.PacketConn, config.Nodes, e.locate, config.Logger)
+		e.transport.Conn = e.network.Conn()
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.server = &http3.Server{Handler: newServiceHandler(e), MaxHeaderBytes: maxHeaderBytes, ConnContext: withCaller}
 	if left := time.Until(config.Credentials.NotAfter()); left < expiryWarning {
@@ -86,6 +92,7 @@ func listen(config Config) (*Endpoint, error) {
 	if err != nil {
 		e.cancel()
 		e.transport.Close()
+		e.closeNetwork()
 		return nil, fmt.Errorf("transport: listen on %s: %w", config.PacketConn.LocalAddr(), err)
 	}
 	e.start(e.accept)
@@ -164,6 +171,7 @@ func (e *Endpoint) Close() error {
 			layer.Close()
 		}
 		e.transport.Close()
+		e.closeNetwork()
 		e.config.PacketConn.Close()
 	})
 	e.running.Wait()

@@ -106,6 +106,9 @@ func TestCallsAboutMembersCross(t *testing.T) {
 		{Kind: dems.Slow, Requests: 1, Delay: dems.MaxFaultDelay},
 		{Kind: dems.Slow, Delay: time.Millisecond},
 		{Kind: dems.Mute, Requests: 2},
+		{Kind: dems.Partition, Lasts: dems.MaxFaultLasts},
+		{Kind: dems.Partition, Lasts: time.Millisecond, Direction: dems.Outgoing, Peers: []string{"n1", "n3", dems.FrontEnds}},
+		{Kind: dems.Latency, Delay: time.Second, Jitter: 9 * time.Second, Direction: dems.Incoming, Lasts: time.Minute},
 	}
 	for _, fault := range faults {
 		if err := replica.Inject(ctx, fault); err != nil {

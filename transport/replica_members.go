@@ -60,7 +60,7 @@ func (r *Replica) Replace(ctx context.Context, id dems.NodeID) error {
 	return nil
 }
 
-// Inject implements Handler.
+// Inject implements Handler. Durations are in whole milliseconds.
 func (r *Replica) Inject(ctx context.Context, fault dems.Fault) error {
 	if problem := fault.Check(); problem != "" {
 		return badRequest("%s", problem)
@@ -69,6 +69,8 @@ func (r *Replica) Inject(ctx context.Context, fault dems.Fault) error {
 	defer cancel()
 	_, err := r.client.Inject(ctx, &rpc.InjectRequest{
 		Kind: uint32(fault.Kind), Requests: uint32(fault.Requests), DelayMs: uint32(fault.Delay.Milliseconds()),
+		JitterMs: uint32(fault.Jitter.Milliseconds()), Peers: fault.Peers, Direction: uint32(fault.Direction),
+		LastsMs: uint32(fault.Lasts.Milliseconds()),
 	})
 	if err != nil {
 		return clientError(call, err)

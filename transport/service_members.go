@@ -99,7 +99,8 @@ func (s service) Inject(ctx context.Context, request *rpc.InjectRequest) (*rpc.I
 	}
 	fault := dems.Fault{
 		Kind: dems.FaultKind(min(request.Kind, 255)), Requests: int(request.Requests),
-		Delay: time.Duration(request.DelayMs) * time.Millisecond,
+		Delay: milliseconds(request.DelayMs), Jitter: milliseconds(request.JitterMs), Lasts: milliseconds(request.LastsMs),
+		Peers: request.Peers, Direction: dems.Direction(min(request.Direction, 255)),
 	}
 	if problem := fault.Check(); problem != "" {
 		return nil, serverError(badRequest("%s", problem))
@@ -109,3 +110,5 @@ func (s service) Inject(ctx context.Context, request *rpc.InjectRequest) (*rpc.I
 	}
 	return &rpc.InjectReply{}, nil
 }
+
+func milliseconds(count uint32) time.Duration { return time.Duration(count) * time.Millisecond }

@@ -52,8 +52,23 @@ type addressResolver interface {
 
 // resolveAddress turns HOST:PORT into an address of the socket's kind. IPv4 is preferred where a name has both.
 func resolveAddress(ctx context.Context, socket net.PacketConn, address string) (net.Addr, error) {
+	all, err := resolveAll(ctx, socket, address)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range all {
+		if udp, ok := one.(*net.UDPAddr); ok && udp.IP.To4() != nil {
+			return one, nil
+		}
+	}
+	return all[0], nil
+}
+
+// resolveAll turns HOST:PORT into every address of the socket's kind that it stands for, at least one.
+func resolveAll(ctx context.Context, socket net.PacketConn, address string) ([]net.Addr, error) {
 	if resolver, ok := socket.(addressResolver); ok {
-		return resolver.ResolveAddr(address)
+		one, err := resolver.ResolveAddr(address)
+		return []net.Addr{one}, err
 	}
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
@@ -70,14 +85,11 @@ func resolveAddress(ctx context.Context, socket net.PacketConn, address string) 
 	if len(found) == 0 {
 		return nil, fmt.Errorf("address %q: the host has no IP address", address)
 	}
-	chosen := found[0].Unmap()
-	for _, ip := range found {
-		if ip = ip.Unmap(); ip.Is4() {
-			chosen = ip
-			break
-		}
+	all := make([]net.Addr, len(found))
+	for i, ip := range found {
+		all[i] = net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(port)))
 	}
-	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(chosen, uint16(port))), nil
+	return all, nil
 }
 
 // loadResetKey reads the stateless-reset key, or makes it where the file is absent.

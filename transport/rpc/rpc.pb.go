@@ -1546,6 +1546,10 @@ type InjectRequest struct {
 	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Requests      uint32                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
 	DelayMs       uint32                 `protobuf:"varint,3,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
+	JitterMs      uint32                 `protobuf:"varint,4,opt,name=jitter_ms,json=jitterMs,proto3" json:"jitter_ms,omitempty"`
+	Peers         []string               `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"` // IDs of nodes, and "frontends"; none: everybody
+	Direction     uint32                 `protobuf:"varint,6,opt,name=direction,proto3" json:"direction,omitempty"`
+	LastsMs       uint32                 `protobuf:"varint,7,opt,name=lasts_ms,json=lastsMs,proto3" json:"lasts_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1597,6 +1601,34 @@ func (x *InjectRequest) GetRequests() uint32 {
 func (x *InjectRequest) GetDelayMs() uint32 {
 	if x != nil {
 		return x.DelayMs
+	}
+	return 0
+}
+
+func (x *InjectRequest) GetJitterMs() uint32 {
+	if x != nil {
+		return x.JitterMs
+	}
+	return 0
+}
+
+func (x *InjectRequest) GetPeers() []string {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *InjectRequest) GetDirection() uint32 {
+	if x != nil {
+		return x.Direction
+	}
+	return 0
+}
+
+func (x *InjectRequest) GetLastsMs() uint32 {
+	if x != nil {
+		return x.LastsMs
 	}
 	return 0
 }
@@ -1790,11 +1822,15 @@ const file_rpc_proto_rawDesc = "" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\"$\n" +
 	"\x0eReplaceRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"\x0e\n" +
-	"\fReplaceReply\"Z\n" +
+	"\fReplaceReply\"\xc6\x01\n" +
 	"\rInjectRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\rR\brequests\x12\x19\n" +
-	"\bdelay_ms\x18\x03 \x01(\rR\adelayMs\"\r\n" +
+	"\bdelay_ms\x18\x03 \x01(\rR\adelayMs\x12\x1b\n" +
+	"\tjitter_ms\x18\x04 \x01(\rR\bjitterMs\x12\x14\n" +
+	"\x05peers\x18\x05 \x03(\tR\x05peers\x12\x1c\n" +
+	"\tdirection\x18\x06 \x01(\rR\tdirection\x12\x19\n" +
+	"\blasts_ms\x18\a \x01(\rR\alastsMs\"\r\n" +
 	"\vInjectReply\"N\n" +
 	"\fReplicaError\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.dems.v1.ErrorKindR\x04kind\x12\x16\n" +
