@@ -83,6 +83,9 @@ func (p *Pending) Fail(err error) { p.settle(Failed, dems.Result{}, errorText(er
 // Lose records that the client gave up without knowing whether the operation was, or will be, applied.
 func (p *Pending) Lose(err error) { p.settle(Unknown, dems.Result{}, errorText(err)) }
 
+// Number returns the operation's number.
+func (p *Pending) Number() uint64 { return p.operation.Number }
+
 func (p *Pending) settle(outcome Outcome, result dems.Result, message string) {
 	p.recorder.lock.Lock()
 	defer p.recorder.lock.Unlock()

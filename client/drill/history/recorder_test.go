@@ -57,6 +57,9 @@ func TestRecorder(t *testing.T) {
 	if got := r.Elapsed(); got != 5*time.Second {
 		t.Errorf("%s elapsed", got)
 	}
+	if answered.Number() != 1 || lost.Number() != 3 {
+		t.Errorf("numbers %d and %d", answered.Number(), lost.Number())
+	}
 	want := []Operation{
 		{
 			Number: 1, Group: 7, Client: 3, Call: time.Second, Return: 4 * time.Second, Outcome: Answered,
