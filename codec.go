@@ -38,6 +38,8 @@ func AppendEntry(dst []byte, entry *Entry) []byte {
 		dst = AppendIncident(dst, &entry.Incident)
 	case ReplacementEntry:
 		dst = appendReplacement(dst, &entry.Replacement)
+	case RestoreEntry:
+		dst = AppendOrigin(dst, entry.Origin)
 	default:
 		dst = AppendRegistration(dst, &entry.Registration)
 	}
@@ -71,6 +73,9 @@ func DecodeEntry(data []byte) (Entry, error) {
 		entry.Incident = DecodeIncident(d)
 	case ReplacementEntry:
 		entry.Replacement = decodeReplacement(d)
+	case RestoreEntry:
+		entry.Origin = DecodeOrigin(d)
+		d.check(entry.Origin.Index > 0, "a backup of nothing")
 	default:
 		d.fail("unknown kind of entry")
 	}

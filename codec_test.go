@@ -73,6 +73,7 @@ func TestEntryBytes(t *testing.T) {
 	replacement := dems.Entry{Kind: dems.ReplacementEntry, Replacement: dems.Replacement{
 		Node: "n2", Incarnation: 300, By: "fe1", Cause: "c", Automatic: true, Time: time.UnixMilli(1),
 	}}
+	restore := dems.Entry{Kind: dems.RestoreEntry, Origin: dems.Origin{Index: 300, Digest: dems.Digest{1, 2, 15: 255}}}
 	for _, test := range []struct {
 		entry *dems.Entry
 		want  string
@@ -82,6 +83,7 @@ func TestEntryBytes(t *testing.T) {
 		{&verdict, "0104 026e32 ac02 026e31 02 07 0178 02797a 01"},
 		{&incident, "0105 0a 01 026e32 ac02 03666531 07 0178 02797a 0164"},
 		{&replacement, "0106 026e32 ac02 03666531 0163 01 01"},
+		{&restore, "0107 ac02 010200000000000000000000000000ff"},
 	} {
 		want, err := hex.DecodeString(strings.ReplaceAll(test.want, " ", ""))
 		if err != nil {
@@ -155,7 +157,7 @@ func TestEntryRefusesWhatEncodersNeverWrite(t *testing.T) {
 		"another version":       {append([]byte{2}, batch("\x01\x01\x01\x01", schedule)[1:]...), "version"},
 		"no kind":               {seal(), "too short"},
 		"kind 0":                {batch("\x00\x01\x01\x01", schedule), "unknown kind"},
-		"kind 7":                {batch("\x07\x01\x01\x01", schedule), "unknown kind"},
+		"kind 8":                {batch("\x08\x01\x01\x01", schedule), "unknown kind"},
 		"session 0":             {batch("\x01\x00\x01\x01", schedule), "without a session"},
 		"number 0":              {batch("\x01\x01\x00\x01", schedule), "without a session or a number"},
 		"no command":            {batch("\x01\x01\x01\x00"), "empty batch"},
@@ -195,6 +197,9 @@ func TestEntryRefusesWhatEncodersNeverWrite(t *testing.T) {
 		"replacement, number 0": {batch("\x06\x02n2\x00\x03fe1\x00\x01\x01"), "without an incarnation"},
 		"replacement, flag 2":   {batch("\x06\x02n2\x01\x03fe1\x00\x02\x01"), "flag"},
 		"replacement, by long":  {batch("\x06\x02n2\x01\x80\x02" + strings.Repeat("x", 256) + "\x00\x01\x01"), "too many"},
+		"valid restoration":     {batch("\x07\x01" + strings.Repeat("x", 16)), ""},
+		"restored from nothing": {batch("\x07\x00" + strings.Repeat("x", 16)), "nothing"},
+		"restoration, cut":      {batch("\x07\x01" + strings.Repeat("x", 15)), "truncated"},
 	} {
 		_, err := dems.DecodeEntry(test.data)
 		if test.want == "" {

@@ -186,6 +186,7 @@ func drawRegistry(t *rapid.T) dems.Registry {
 func drawEntry(t *rapid.T) dems.Entry {
 	kind := rapid.SampledFrom([]dems.EntryKind{
 		dems.BatchEntry, dems.RegisterNodeEntry, dems.RegisterFrontEndEntry, dems.VerdictEntry, dems.IncidentEntry, dems.ReplacementEntry,
+		dems.RestoreEntry,
 	}).Draw(t, "kind")
 	switch kind {
 	case dems.RegisterNodeEntry, dems.RegisterFrontEndEntry:
@@ -196,10 +197,18 @@ func drawEntry(t *rapid.T) dems.Entry {
 		return dems.Entry{Kind: kind, Incident: drawIncident(t)}
 	case dems.ReplacementEntry:
 		return dems.Entry{Kind: kind, Replacement: drawReplacement(t)}
+	case dems.RestoreEntry:
+		return dems.Entry{Kind: kind, Origin: drawOrigin(t)}
 	}
 	return dems.Entry{Kind: kind, Batch: dems.Batch{
 		Session:  rapid.Uint64Min(1).Draw(t, "session"),
 		Number:   rapid.Uint64Min(1).Draw(t, "batch number"),
 		Commands: append([]dems.Command{drawCommand(t)}, list(t, "commands", drawCommand)...),
 	}}
+}
+
+func drawOrigin(t *rapid.T) dems.Origin {
+	origin := dems.Origin{Index: rapid.Uint64Min(1).Draw(t, "index of the backup")}
+	copy(origin.Digest[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "digest of the backup"))
+	return origin
 }

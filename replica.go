@@ -42,6 +42,7 @@ const (
 	VerdictEntry          EntryKind = 4
 	IncidentEntry         EntryKind = 5
 	ReplacementEntry      EntryKind = 6
+	RestoreEntry          EntryKind = 7 // the first entry of a cluster that was restored from a backup; nobody proposes it
 )
 
 // Entry is one entry of the replicated log. Exactly the field that Kind names is used.
@@ -52,6 +53,7 @@ type Entry struct {
 	Verdict      Verdict
 	Incident     Incident
 	Replacement  Replacement
+	Origin       Origin // RestoreEntry: the backup
 }
 
 // Batch is the commands that one front end proposes together. Session and Number identify it: proposed twice, it is
@@ -169,6 +171,7 @@ type NodeStatus struct {
 	Configuration uint64 // index of the configuration
 	Members       []Member
 	Standings     []Standing // as of Applied, in the order of the nodes' IDs
+	Origin        Origin     // the backup that its cluster, or the one to come, was restored from
 }
 
 // CityLogPage is a run of ordered records of one city's log.

@@ -23,6 +23,11 @@ func (t *EventType) UnmarshalText(text []byte) error {
 	return unmarshal(t, text, ParseEventType, newError(InvalidEventType, ""))
 }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Digest) UnmarshalText(text []byte) error {
+	return unmarshal(d, text, ParseDigest, newError(MalformedRequest, "A digest is 32 hexadecimal digits, a to f in lower case."))
+}
+
 func unmarshal[T any](target *T, text []byte, parse func(string) (T, bool), refusal *Error) error {
 	value, ok := parse(string(text))
 	if !ok {

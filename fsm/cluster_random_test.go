@@ -104,6 +104,9 @@ func (c *clusterComparison) step() {
 	if c.random.IntN(25) == 0 {
 		c.restore()
 	}
+	if c.random.IntN(500) == 0 {
+		c.descend()
+	}
 }
 
 // nextMembers returns a configuration that is one sensible change from the last one, or any at all.
@@ -153,6 +156,17 @@ func (c *clusterComparison) incarnation(id dems.NodeID) uint64 {
 		incarnation++
 	}
 	return incarnation
+}
+
+// descend has a new cluster begin with the state.
+func (c *clusterComparison) descend() {
+	c.t.Helper()
+	applied := c.apply(&dems.Entry{Kind: dems.RestoreEntry, Origin: c.first.Origin()})
+	now := c.model.now
+	c.model, c.members, c.newest = newClusterModel(), nil, map[dems.NodeID]uint64{}
+	c.model.now = now
+	c.compare(applied, true)
+	c.apply(&dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{ID: "fe1", Session: testSession}})
 }
 
 func (c *clusterComparison) configure(members []dems.Member) {

@@ -70,6 +70,8 @@ func FuzzApply(f *testing.F) {
 	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.IncidentEntry, Incident: dems.Incident{
 		Kind: dems.AccusationIncident, Time: testTime, Node: "n3", Incarnation: 1, By: "fe1", Index: 9, Expected: "this", Answered: "that",
 	}}))
+	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RestoreEntry, Origin: smallMachine(f).Origin()}))
+	f.Add(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RestoreEntry, Origin: dems.Origin{Index: 1}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := smallMachine(t)
 		index := m.Index()
@@ -78,7 +80,7 @@ func FuzzApply(f *testing.F) {
 			index++
 			applied, err := m.Apply(index, entry)
 			if err != nil {
-				if !errors.Is(err, dems.ErrMalformed) || m.Digest() != before {
+				if !errors.Is(err, dems.ErrMalformed) && !errors.Is(err, ErrOrigin) || m.Digest() != before {
 					t.Fatalf("refused with %v", err)
 				}
 				continue

@@ -84,6 +84,9 @@ func (m *Machine) Apply(index uint64, data []byte) (Applied, error) {
 	if err != nil {
 		return Applied{}, fmt.Errorf("index %d: %w", index, err)
 	}
+	if entry.Kind == dems.RestoreEntry && entry.Origin != m.Origin() {
+		return Applied{}, fmt.Errorf("index %d: %w: the log follows on %s, and this state is %s", index, ErrOrigin, entry.Origin, m.Origin())
+	}
 	m.index = index
 	applied := Applied{Kind: entry.Kind}
 	switch entry.Kind {
@@ -95,6 +98,8 @@ func (m *Machine) Apply(index uint64, data []byte) (Applied, error) {
 		applied.Refused = m.applyIncident(&entry.Incident, &applied)
 	case dems.ReplacementEntry:
 		applied.Refused = m.applyReplacement(&entry.Replacement, &applied)
+	case dems.RestoreEntry:
+		m.descend()
 	default:
 		applied.Refused = m.register(entry.Kind, &entry.Registration)
 	}
