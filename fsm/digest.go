@@ -64,12 +64,18 @@ func hashOf(seed uint64, numbers ...uint64) hash {
 	return xxh3.Hash128Seed(record, seed)
 }
 
-func (e *event) hash() hash {
-	return hashOf(eventSeed, e.key.Order(), uint64(e.capacity)<<32|uint64(e.booked()), e.version)
+func (e *event) hash() hash { return eventHash(e.key.Order(), e.capacity, e.booked(), e.version) }
+
+func eventHash(order uint64, capacity, booked uint32, version uint64) hash {
+	return hashOf(eventSeed, order, uint64(capacity)<<32|uint64(booked), version)
 }
 
 func (c *customer) hash(user dems.UserID) hash {
-	return hashOf(customerSeed, user.Order(), uint64(c.bookings.Len()), c.version)
+	return customerHash(user, c.bookings.Len(), c.version)
+}
+
+func customerHash(user dems.UserID, bookings int, version uint64) hash {
+	return hashOf(customerSeed, user.Order(), uint64(bookings), version)
 }
 
 func bookingHash(eventOrder, number uint64, user dems.UserID) hash {

@@ -11,7 +11,7 @@ import (
 	"dems"
 )
 
-// FuzzRestore looks for input that makes Restore panic, or that it accepts without having to: what is accepted has the
+// FuzzRestore looks for input that makes Restore or SurveySnapshot panic, or that Restore accepts without having to: what is accepted has the
 // digest of its records, holds the invariants, and is written as the same state again. The input is tried as it is, and
 // with its checksums made right.
 func FuzzRestore(f *testing.F) {
@@ -28,7 +28,12 @@ func FuzzRestore(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for range 2 {
 			m, err := Restore(bytes.NewReader(data), dems.DefaultCities())
+			survey, surveyError := SurveySnapshot(bytes.NewReader(data), dems.DefaultCities())
 			switch {
+			case surveyError != nil && !errors.Is(surveyError, ErrSnapshot):
+				t.Fatalf("an error of another kind: %v", surveyError)
+			case err == nil && surveyError == nil && survey.Origin != m.Origin():
+				t.Fatalf("surveyed as %v, restored as %v", survey.Origin, m.Origin())
 			case err != nil && !errors.Is(err, ErrSnapshot):
 				t.Fatalf("an error of another kind: %v", err)
 			case err == nil && m.Recompute() != m.Digest():

@@ -22,8 +22,12 @@ var ErrSnapshot = errors.New("bad snapshot")
 // one that the snapshot carries. Memory is taken only for what was read. The error wraps ErrSnapshot, or is the
 // reader's.
 func Restore(r io.Reader, cities dems.Cities) (*Machine, error) {
-	in := &snapshotReader{from: r, hasher: xxh3.New(), machine: New(cities)}
-	if err := in.readAll(); err != nil {
+	in := newSnapshotReader(r, cities)
+	digest, err := in.readAll()
+	if err == nil {
+		err = in.checkWhole(digest)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	return in.machine, nil
@@ -35,39 +39,53 @@ type snapshotReader struct {
 	hasher  *xxh3.Hasher // of everything read
 	payload bytes.Buffer // of the block that is being read
 	machine *Machine
+	take    [trailerKind]func(*dems.Decoder) error // takes one record of a kind
 
-	kind     blockKind // of the last block
-	cities   int       // read so far
-	event    *event    // the last one
-	bookings uint64    // of it, still to come
-	number   uint64    // of its last booking
+	kind     blockKind     // of the last block
+	cities   int           // read so far
+	key      dems.EventKey // of the last event
+	event    *event        // the last one
+	bookings uint64        // of it, still to come
+	number   uint64        // of its last booking
+}
+
+func newSnapshotReader(r io.Reader, cities dems.Cities) *snapshotReader {
+	in := &snapshotReader{from: r, hasher: xxh3.New(), machine: New(cities)}
+	in.take = [trailerKind]func(*dems.Decoder) error{
+		headBlock: in.takeHead, cityBlock: in.takeCity, eventBlock: in.takeEventOrBooking, customerBlock: in.takeCustomer,
+		keyBlock: in.takeKey, sessionBlock: in.takeSession, batchBlock: in.takeBatch,
+		nodeBlock: in.takeNode, frontEndBlock: in.takeFrontEnd,
+		memberBlock: in.takeMember, standingBlock: in.takeStanding, verdictBlock: in.takeVerdict, incidentBlock: in.takeIncident,
+	}
+	return in
 }
 
 func bad(format string, arguments ...any) error {
 	return fmt.Errorf("%w: %s", ErrSnapshot, fmt.Sprintf(format, arguments...))
 }
 
-func (in *snapshotReader) readAll() error {
+// readAll reads everything and returns the digest that the snapshot says it has.
+func (in *snapshotReader) readAll() (dems.Digest, error) {
 	head := make([]byte, len(snapshotMagic)+1)
 	if err := in.read(head); err != nil {
-		return err
+		return dems.Digest{}, err
 	}
 	if string(head[:len(snapshotMagic)]) != snapshotMagic {
-		return bad("this is no snapshot")
+		return dems.Digest{}, bad("this is no snapshot")
 	}
 	if version := head[len(snapshotMagic)]; version != snapshotVersion {
-		return bad("it has version %d of the format, and this program reads only version %d", version, snapshotVersion)
+		return dems.Digest{}, bad("it has version %d of the format, and this program reads only version %d", version, snapshotVersion)
 	}
 	for {
 		kind, err := in.readBlock()
 		if err != nil {
-			return err
+			return dems.Digest{}, err
 		}
 		if kind == trailerKind {
 			return in.readTrailer()
 		}
 		if err := in.takeBlock(kind); err != nil {
-			return err
+			return dems.Digest{}, err
 		}
 	}
 }
@@ -127,12 +145,6 @@ func (in *snapshotReader) readBlock() (blockKind, error) {
 
 // takeBlock puts the records of a block into the machine.
 func (in *snapshotReader) takeBlock(kind blockKind) error {
-	take := [...]func(*dems.Decoder) error{
-		headBlock: in.takeHead, cityBlock: in.takeCity, eventBlock: in.takeEventOrBooking, customerBlock: in.takeCustomer,
-		keyBlock: in.takeKey, sessionBlock: in.takeSession, batchBlock: in.takeBatch,
-		nodeBlock: in.takeNode, frontEndBlock: in.takeFrontEnd,
-		memberBlock: in.takeMember, standingBlock: in.takeStanding, verdictBlock: in.takeVerdict, incidentBlock: in.takeIncident,
-	}[kind]
 	if kind != headBlock && in.kind == 0 || kind == headBlock && in.kind != 0 {
 		return bad("not one head, or not first")
 	}
@@ -140,10 +152,10 @@ func (in *snapshotReader) takeBlock(kind blockKind) error {
 		return bad("%d cities and not %d", in.cities, len(in.machine.states))
 	}
 	if kind > eventBlock && in.bookings != 0 {
-		return bad("%s lacks %d bookings", in.event.key, in.bookings)
+		return bad("%s lacks %d bookings", in.key, in.bookings)
 	}
 	in.kind = kind
-	d := dems.NewDecoder(in.payload.Bytes())
+	take, d := in.take[kind], dems.NewDecoder(in.payload.Bytes())
 	for d.Rest() > 0 {
 		err := take(d)
 		if failure := d.Err(); failure != nil {
@@ -156,33 +168,43 @@ func (in *snapshotReader) takeBlock(kind blockKind) error {
 	return nil
 }
 
-// readTrailer checks the end of the file and the state as a whole.
-func (in *snapshotReader) readTrailer() error {
-	var digest, checksum dems.Digest
+// readTrailer checks the end of the file and returns the digest of the state that it names.
+func (in *snapshotReader) readTrailer() (digest dems.Digest, err error) {
+	var checksum dems.Digest
 	if err := in.read(digest[:]); err != nil {
-		return err
+		return digest, err
 	}
 	computed := dems.Digest(in.hasher.Sum128().Bytes())
 	if err := in.read(checksum[:]); err != nil {
-		return err
+		return digest, err
 	}
 	if computed != checksum {
-		return bad("wrong checksum")
+		return digest, bad("wrong checksum")
 	}
 	if count, err := io.ReadFull(in.from, make([]byte, 1)); count != 0 {
-		return bad("trailing data")
+		return digest, bad("trailing data")
 	} else if !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read snapshot: %w", err)
+		return digest, fmt.Errorf("read snapshot: %w", err)
 	}
 	if in.kind == 0 || in.cities != len(in.machine.states) || in.bookings != 0 {
-		return bad("records are missing")
+		return digest, bad("records are missing")
 	}
+	return digest, nil
+}
+
+// checkWhole checks the state as a whole.
+func (in *snapshotReader) checkWhole(digest dems.Digest) error {
 	if err := in.machine.CheckInvariants(); err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	in.machine.resum()
-	if computed := in.machine.Digest(); computed != digest {
-		return bad("its records have digest %s, but it was taken of a state with digest %s", computed, digest)
+	return compareDigests(in.machine.Digest(), digest)
+}
+
+// compareDigests compares the digest formed from a snapshot's records with the one that it carries.
+func compareDigests(computed, carried dems.Digest) error {
+	if computed != carried {
+		return bad("its records have digest %s, but it was taken of a state with digest %s", computed, carried)
 	}
 	return nil
 }

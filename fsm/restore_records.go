@@ -47,22 +47,31 @@ func (in *snapshotReader) takeEventOrBooking(d *dems.Decoder) error {
 	if in.bookings > 0 {
 		return in.takeBooking(d)
 	}
-	m := in.machine
-	key, capacity, version, bookings := d.Event(), d.Uvarint(), d.Uvarint(), d.Uvarint()
-	if m.cities.Check(&dems.Command{Op: dems.GetEvent, By: dems.UserID{City: key.ID.City, Role: dems.Manager}, Event: key}) != dems.OK {
-		return bad("an event with an invalid key")
+	key, capacity, version, err := in.readEvent(d)
+	if err != nil {
+		return err
 	}
-	if capacity > dems.MaxCapacity || bookings > capacity {
-		return bad("%s has %d bookings and a capacity of %d", key, bookings, capacity)
-	}
-	if last := in.event; last != nil && !m.before(last.key, key) {
-		return bad("%s does not stand after %s", key, last.key)
-	}
-	in.event = &event{key: key, capacity: uint32(capacity), version: version}
-	in.bookings, in.number = bookings, 0
-	state, _ := m.find(key)
+	in.event = &event{key: key, capacity: capacity, version: version}
+	state, _ := in.machine.find(key)
 	state.events[key.Type].Load(key.Order(), in.event)
 	return nil
+}
+
+// readEvent reads an event without its bookings.
+func (in *snapshotReader) readEvent(d *dems.Decoder) (key dems.EventKey, capacity uint32, version uint64, err error) {
+	m := in.machine
+	key, seats, version, bookings := d.Event(), d.Uvarint(), d.Uvarint(), d.Uvarint()
+	if m.cities.Check(&dems.Command{Op: dems.GetEvent, By: dems.UserID{City: key.ID.City, Role: dems.Manager}, Event: key}) != dems.OK {
+		return key, 0, 0, bad("an event with an invalid key")
+	}
+	if seats > dems.MaxCapacity || bookings > seats {
+		return key, 0, 0, bad("%s has %d bookings and a capacity of %d", key, bookings, seats)
+	}
+	if last := in.key; last != (dems.EventKey{}) && !m.before(last, key) {
+		return key, 0, 0, bad("%s does not stand after %s", key, last)
+	}
+	in.key, in.bookings, in.number = key, bookings, 0
+	return key, uint32(seats), version, nil
 }
 
 // before tells whether an event stands before another in a snapshot: by city, then type, then order.
@@ -78,33 +87,42 @@ func (m *Machine) before(a, b dems.EventKey) bool {
 
 func (in *snapshotReader) takeBooking(d *dems.Decoder) error {
 	m := in.machine
-	step, user := d.Uvarint(), takeUser(d)
-	if !m.isCustomer(user) {
-		return bad("a booking of nobody")
+	number, user, err := in.readBooking(d)
+	if err != nil {
+		return err
 	}
-	number := in.number + step
-	if number <= in.number || number > m.lastBooking {
-		return bad("a booking of %s with an impossible number", in.event.key)
-	}
-	in.number = number
-	in.bookings--
 	in.event.bookings.Load(number, user)
 	c := m.customer(user)
 	if c == nil {
 		c = &customer{}
 		m.customers.Set(user.Order(), c)
 	}
-	if _, replaced := c.bookings.Set(in.event.key.Order(), number); replaced {
-		return bad("%s booked %s twice", user, in.event.key)
+	if _, replaced := c.bookings.Set(in.key.Order(), number); replaced {
+		return bad("%s booked %s twice", user, in.key)
 	}
 	return nil
 }
 
+// readBooking reads a booking of the last event.
+func (in *snapshotReader) readBooking(d *dems.Decoder) (number uint64, user dems.UserID, err error) {
+	step, user := d.Uvarint(), takeUser(d)
+	if !in.machine.isCustomer(user) {
+		return 0, user, bad("a booking of nobody")
+	}
+	number = in.number + step
+	if number <= in.number || number > in.machine.lastBooking {
+		return 0, user, bad("a booking of %s with an impossible number", in.key)
+	}
+	in.number = number
+	in.bookings--
+	return number, user, nil
+}
+
 func (in *snapshotReader) takeCustomer(d *dems.Decoder) error {
 	m := in.machine
-	user, version := takeUser(d), d.Uvarint()
-	if !m.isCustomer(user) || version == 0 {
-		return bad("an impossible customer")
+	user, version, err := in.readCustomer(d)
+	if err != nil {
+		return err
 	}
 	c := m.customer(user)
 	if c == nil {
@@ -116,6 +134,14 @@ func (in *snapshotReader) takeCustomer(d *dems.Decoder) error {
 	}
 	c.version = version
 	return nil
+}
+
+func (in *snapshotReader) readCustomer(d *dems.Decoder) (user dems.UserID, version uint64, err error) {
+	user, version = takeUser(d), d.Uvarint()
+	if !in.machine.isCustomer(user) || version == 0 {
+		return user, 0, bad("an impossible customer")
+	}
+	return user, version, nil
 }
 
 func takeUser(d *dems.Decoder) dems.UserID {
@@ -133,23 +159,31 @@ func (m *Machine) isCustomer(user dems.UserID) bool {
 
 func (in *snapshotReader) takeKey(d *dems.Decoder) error {
 	m := in.machine
+	record, err := readKey(d)
+	if err != nil {
+		return err
+	}
+	if _, found := m.keys.find(keyName(record)); found || m.keys.count == m.limits.keys || m.keys.bytes > m.limits.keyBytes {
+		return bad("an idempotency key too many")
+	}
+	m.keys.prepare(m.sessions.open)
+	m.keys.push(record)
+	return nil
+}
+
+// readKey reads an idempotency key and returns it in the form in which it is kept.
+func readKey(d *dems.Decoder) ([]byte, error) {
 	nameBytes, fingerprintBytes, time := d.Bytes(len(keyName{})), d.Bytes(8), d.Uvarint()
 	result := d.Bytes(d.Count(d.Rest()))
 	if nameBytes == nil || fingerprintBytes == nil || result == nil {
-		return bad("a truncated idempotency key")
-	}
-	name := keyName(nameBytes)
-	if _, found := m.keys.find(name); found || m.keys.count == m.limits.keys || m.keys.bytes > m.limits.keyBytes {
-		return bad("an idempotency key too many")
+		return nil, bad("a truncated idempotency key")
 	}
 	inner := dems.NewDecoder(result)
 	dems.DecodeResult(inner)
 	if err := inner.Finish(); err != nil {
-		return bad("the result of an idempotency key: %v", err)
+		return nil, bad("the result of an idempotency key: %v", err)
 	}
-	m.keys.prepare(m.sessions.open)
-	m.keys.push(appendKeyRecord(nil, name, binary.LittleEndian.Uint64(fingerprintBytes), time, result))
-	return nil
+	return appendKeyRecord(nil, keyName(nameBytes), binary.LittleEndian.Uint64(fingerprintBytes), time, result), nil
 }
 
 func (in *snapshotReader) takeSession(d *dems.Decoder) error {
@@ -166,7 +200,17 @@ func (in *snapshotReader) takeSession(d *dems.Decoder) error {
 }
 
 func (in *snapshotReader) takeBatch(d *dems.Decoder) error {
-	t := &in.machine.sessions
+	s, b, err := in.readBatch(d)
+	if err != nil {
+		return err
+	}
+	in.machine.sessions.storedBytes += len(b.results)
+	*s.place(b.number) = b
+	return nil
+}
+
+// readBatch reads a batch and returns the session that it is one of.
+func (in *snapshotReader) readBatch(d *dems.Decoder) (*session, batch, error) {
 	id, number, index, length := d.Uvarint(), d.Uvarint(), d.Uvarint(), d.Count(d.Rest())
 	b := batch{number: number, index: index}
 	if length == 0 {
@@ -175,13 +219,11 @@ func (in *snapshotReader) takeBatch(d *dems.Decoder) error {
 		b.results = append([]byte(nil), d.Bytes(length)...)
 		b.digest = dems.DigestOf(b.results)
 	}
-	s := t.find(id)
+	s := in.machine.sessions.find(id)
 	if s == nil || s.tooOld(number) || number > s.highest || s.batch(number) != nil || index > s.used {
-		return bad("an impossible batch")
+		return nil, b, bad("an impossible batch")
 	}
-	t.storedBytes += len(b.results)
-	s.batches[number%uint64(len(s.batches))] = b
-	return nil
+	return s, b, nil
 }
 
 func (in *snapshotReader) takeNode(d *dems.Decoder) error {

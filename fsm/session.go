@@ -49,11 +49,14 @@ func (t *sessionTable) search(id uint64) (int, bool) {
 
 // batch returns the batch with a number, or nil if it was never applied or is forgotten.
 func (s *session) batch(number uint64) *batch {
-	if b := &s.batches[number%uint64(len(s.batches))]; b.number == number && number != 0 {
+	if b := s.place(number); b.number == number && number != 0 {
 		return b
 	}
 	return nil
 }
+
+// place returns where a batch is, or would be.
+func (s *session) place(number uint64) *batch { return &s.batches[number%uint64(len(s.batches))] }
 
 // tooOld tells whether a batch would be forgotten by now, so that it must not be applied.
 func (s *session) tooOld(number uint64) bool {
@@ -129,7 +132,7 @@ func (m *Machine) storeBatch(s *session, number uint64, results []byte, digest d
 			m.forgetBatch(s, &s.batches[i])
 		}
 	}
-	b := &s.batches[number%uint64(len(s.batches))]
+	b := s.place(number)
 	*b = batch{number: number, index: m.index, results: results, digest: digest}
 	m.common.add(b.hash(s.id))
 	m.sessions.storedBytes += len(results)
