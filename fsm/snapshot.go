@@ -55,6 +55,15 @@ func (s *Snapshot) CityLog(city dems.City) (records uint64, chain dems.Digest) {
 	return s.frozen.CityLog(city)
 }
 
+// Origin returns what a backup of the snapshot is called.
+func (s *Snapshot) Origin() dems.Origin { return s.frozen.Origin() }
+
+// Logs returns what the snapshot knows of the cities' logs, in the order of the cities.
+func (s *Snapshot) Logs() []CityLog { return s.frozen.Logs() }
+
+// Cities returns the cities of the cluster.
+func (s *Snapshot) Cities() dems.Cities { return s.frozen.Cities() }
+
 // The form of a snapshot is drawn in docs/formats.md: a head, blocks of records, and a trailer.
 const (
 	snapshotMagic   = "DEMSSNAP"

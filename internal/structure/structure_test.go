@@ -31,6 +31,7 @@ const (
 var imports = map[string][]string{
 	".":                    {},
 	"fsm":                  {"."},
+	"backup":               {".", "fsm"},
 	"transport":            {"."},
 	"frontend":             {"."},
 	"node":                 {".", "fsm", "transport"},
