@@ -23,8 +23,9 @@ type contended struct {
 	*group
 	pairs  []pair
 	cities []dems.City
-	rebook bool         // bookings of removed events may be moved
-	begun  atomic.Int64 // operations
+	rebook bool                         // bookings of removed events may be moved
+	begun  atomic.Int64                 // operations
+	recent atomic.Pointer[dems.Command] // the last booking that was made; it may be gone again
 	// disturbed: a list had events of somebody else to which bookings may have been moved.
 	disturbed atomic.Bool
 }
@@ -131,7 +132,9 @@ func (c *contended) book(random *rand.Rand) dems.Command {
 }
 
 // bookTwin books an event that has a twin, where the group has such ones.
-func (c *contended) bookTwin(random *rand.Rand) dems.Command { return c.aboutTwin(c.book(random), random) }
+func (c *contended) bookTwin(random *rand.Rand) dems.Command {
+	return c.aboutTwin(c.book(random), random)
+}
 
 // aboutTwin makes a command one about one of a few events and a few customers, so that some hold two events of one ID.
 func (c *contended) aboutTwin(command dems.Command, random *rand.Rand) dems.Command {
@@ -158,9 +161,26 @@ func (c *contended) twins() []dems.EventKey {
 	return nil
 }
 
-func (c *contended) cancel(random *rand.Rand) dems.Command {
-	return c.forCustomer(dems.CancelEvent, random)
+// learn remembers what was booked, so that bookings are found to cancel and to swap.
+func (c *contended) learn(t *task) {
+	if t.verdict == answered && t.result.Code == dems.OK && (t.command.Op == dems.BookEvent || t.command.Op == dems.SwapEvent) {
+		c.recent.Store(&t.command)
+	}
 }
+
+// held returns a command for a customer and an event that the customer may have booked.
+func (c *contended) held(op dems.Op, random *rand.Rand) dems.Command {
+	command := c.forCustomer(op, random)
+	if recent := c.recent.Load(); recent != nil && random.IntN(2) == 0 {
+		if command.By == command.Customer {
+			command.By = recent.Customer
+		}
+		command.Customer, command.Event = recent.Customer, recent.Event
+	}
+	return command
+}
+
+func (c *contended) cancel(random *rand.Rand) dems.Command { return c.held(dems.CancelEvent, random) }
 
 func (c *contended) cancelUntyped(random *rand.Rand) dems.Command {
 	command := c.cancel(random)
@@ -172,8 +192,8 @@ func (c *contended) cancelUntyped(random *rand.Rand) dems.Command {
 }
 
 func (c *contended) swap(random *rand.Rand) dems.Command {
-	command := c.forCustomer(dems.SwapEvent, random)
-	command.OldEvent = c.event(random)
+	command := c.held(dems.SwapEvent, random)
+	command.OldEvent, command.Event = command.Event, c.event(random)
 	if random.IntN(4) == 0 {
 		command.Event = command.OldEvent
 	}
@@ -208,7 +228,9 @@ func (c *contended) list(random *rand.Rand) dems.Command {
 
 // trespass returns a command that the one who asks may not ask for.
 func (c *contended) trespass(random *rand.Rand) dems.Command {
-	one := func(choices ...func(*rand.Rand) dems.Command) dems.Command { return choices[random.IntN(len(choices))](random) }
+	one := func(choices ...func(*rand.Rand) dems.Command) dems.Command {
+		return choices[random.IntN(len(choices))](random)
+	}
 	at := random.IntN(len(c.customers))
 	somebody, other := c.customers[at], c.customers[(at+1)%len(c.customers)]
 	switch random.IntN(3) {

@@ -90,9 +90,11 @@ func (c *crew) fight(u until, g *contended) error {
 	}
 	return together(c.workers, func(w *worker) error {
 		for c.pace.wait(u.begin) && g.begun.Add(1) <= int64(c.config.GroupOperations) {
-			if _, err := w.perform(u, g.group, g.next(w.random)); err != nil {
+			t, err := w.perform(u, g.group, g.next(w.random))
+			if err != nil {
 				return err
 			}
+			g.learn(t)
 		}
 		return nil
 	})
