@@ -51,8 +51,8 @@ func ParseFaultKind(name string) (FaultKind, bool) {
 	return NoFault, false
 }
 
-// ofNetwork tells whether it is not the node that misbehaves but what is between it and others.
-func (k FaultKind) ofNetwork() bool { return k == Partition || k == Latency }
+// OfNetwork tells whether it is not the node that misbehaves but what lies between it and others.
+func (k FaultKind) OfNetwork() bool { return k == Partition || k == Latency }
 
 // Direction says which datagrams a fault of the network concerns, as the node sees it that has the fault.
 type Direction uint8
@@ -114,7 +114,7 @@ func (f *Fault) Check() string {
 
 // checkNetwork is Check for what only faults of the network have.
 func (f *Fault) checkNetwork() string {
-	if !f.Kind.ofNetwork() {
+	if !f.Kind.OfNetwork() {
 		if len(f.Peers) > 0 || f.Direction != BothWays || f.Lasts != 0 || f.Jitter != 0 {
 			return "Only partition and latency take peers, a direction, a jitter and how long they last."
 		}

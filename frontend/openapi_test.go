@@ -98,6 +98,11 @@ func violations(schema, value any, at string) (found []string) {
 			for _, part := range rule.([]any) {
 				found = append(found, violations(part, value, at)...)
 			}
+		case "minItems", "maxItems":
+			items, isList := value.([]any)
+			if count := float64(len(items)); isList && (keyword == "minItems" && count < rule.(float64) || keyword == "maxItems" && count > rule.(float64)) {
+				report("has %v items, %s %v", count, keyword, rule)
+			}
 		case "items":
 			items, _ := value.([]any)
 			for i, item := range items {
@@ -368,7 +373,8 @@ func checkBody(t *testing.T, name string, r *route, operation object) {
 	var read []string
 	for _, field := range r.fields {
 		read = append(read, field.name)
-		if number := dig(properties[field.name], "type") == "integer"; number != field.number {
+		documented := dig(properties[field.name], "type")
+		if number, list := documented == "integer", documented == "array"; number != field.number || list != field.list {
 			t.Errorf("%s: the type of %s is wrong", name, field.name)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"dems"
@@ -71,16 +72,26 @@ func (h *restHandler) replace(ctx context.Context, x *exchange) error {
 
 // faultBody is the body of a response to POST /v1/faults.
 type faultBody struct {
-	Outcome      string      `json:"outcome"`
-	Node         dems.NodeID `json:"node"`
-	Kind         string      `json:"kind"`
-	Requests     int         `json:"requests,omitempty"`
-	Milliseconds int64       `json:"milliseconds,omitempty"`
+	Outcome            string      `json:"outcome"`
+	Node               dems.NodeID `json:"node"`
+	Kind               string      `json:"kind"`
+	Requests           int         `json:"requests,omitempty"`
+	Milliseconds       int64       `json:"milliseconds,omitempty"`
+	JitterMilliseconds int64       `json:"jitterMilliseconds,omitempty"`
+	Peers              []string    `json:"peers,omitempty"`
+	Direction          string      `json:"direction,omitempty"` // of a fault of the network
+	LastsMilliseconds  int64       `json:"lastsMilliseconds,omitempty"`
 }
 
-// inject makes the node that the body names misbehave.
+// faultFields are the fields of the body of POST /v1/faults, in the order in which readFault reads them, behind the node.
+var faultFields = []fieldShape{
+	{name: "node"}, {name: "kind"}, {name: "requests", number: true}, {name: "milliseconds", number: true},
+	{name: "jitterMilliseconds", number: true}, {name: "peers", list: true}, {name: "direction"}, {name: "lastsMilliseconds", number: true},
+}
+
+// inject makes the node that the body names, or its network, misbehave.
 func (h *restHandler) inject(ctx context.Context, x *exchange) error {
-	fault, problem := readFault(x.fields[1], x.fields[2], x.fields[3])
+	fault, problem := readFault([7]string(x.fields[1:]))
 	if problem != nil {
 		return problem
 	}
@@ -94,26 +105,53 @@ func (h *restHandler) inject(ctx context.Context, x *exchange) error {
 	if err := h.cluster.Inject(ctx, id, fault); err != nil {
 		return outOfTime(err, true)
 	}
-	return x.marshal(faultBody{"injected", id, fault.Kind.String(), fault.Requests, fault.Delay.Milliseconds()})
+	body := faultBody{
+		Outcome: "injected", Node: id, Kind: fault.Kind.String(), Requests: fault.Requests, Milliseconds: fault.Delay.Milliseconds(),
+		JitterMilliseconds: fault.Jitter.Milliseconds(), Peers: fault.Peers, LastsMilliseconds: fault.Lasts.Milliseconds(),
+	}
+	if fault.Kind.OfNetwork() {
+		body.Direction = fault.Direction.String()
+	}
+	return x.marshal(body)
 }
 
-// readFault reads the fields of a fault. Numbers that are left out are "".
-func readFault(kind, requests, milliseconds string) (fault dems.Fault, problem *dems.Error) {
+// readFault reads a fault from the values of all of faultFields but the first. What is left out is "".
+func readFault(values [7]string) (fault dems.Fault, problem *dems.Error) {
+	kind, requests, peers, direction := values[0], values[1], values[4], values[5]
 	var ok bool
 	if fault.Kind, ok = dems.ParseFaultKind(kind); !ok {
-		return fault, malformed("The kind is wrong-results, wrong-state, slow or mute.")
+		fault.Kind = dems.FaultKind(255) // whose check says which kinds there are
 	}
 	if requests != "" {
 		if fault.Requests, ok = positive(requests, dems.MaxFaultRequests); !ok {
 			return fault, malformed("requests is a whole number from 1 to %d; leave it out for no limit.", dems.MaxFaultRequests)
 		}
 	}
-	if milliseconds != "" {
-		delay, ok := positive(milliseconds, int(dems.MaxFaultDelay.Milliseconds()))
-		if !ok {
-			return fault, malformed("milliseconds is a whole number from 1 to %d.", dems.MaxFaultDelay.Milliseconds())
+	for _, duration := range []struct {
+		name, value string
+		most        time.Duration
+		field       *time.Duration
+	}{
+		{"milliseconds", values[2], dems.MaxFaultDelay, &fault.Delay},
+		{"jitterMilliseconds", values[3], dems.MaxFaultDelay, &fault.Jitter},
+		{"lastsMilliseconds", values[6], dems.MaxFaultLasts, &fault.Lasts},
+	} {
+		if duration.value == "" {
+			continue
 		}
-		fault.Delay = time.Duration(delay) * time.Millisecond
+		milliseconds, ok := positive(duration.value, int(duration.most.Milliseconds()))
+		if !ok {
+			return fault, malformed("%s is a whole number from 1 to %d.", duration.name, duration.most.Milliseconds())
+		}
+		*duration.field = time.Duration(milliseconds) * time.Millisecond
+	}
+	for peer := range strings.Lines(peers) {
+		fault.Peers = append(fault.Peers, strings.TrimSuffix(peer, "\n"))
+	}
+	if direction != "" {
+		if fault.Direction, ok = dems.ParseDirection(direction); !ok {
+			return fault, malformed("The direction is incoming, outgoing or both; leave it out for both.")
+		}
 	}
 	if text := fault.Check(); text != "" {
 		return fault, malformed("%s", text)

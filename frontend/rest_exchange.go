@@ -36,7 +36,7 @@ type exchange struct {
 	counted   bool              // in restHandler.inFlight
 	variables map[string]string // of the path, still percent-encoded
 	by        string            // who asks, as the client wrote it; not checked
-	fields    [4]string         // of the body, by position in route.fields
+	fields    [8]string         // of the body, by position in route.fields
 	query     [2]string         // by position in route.parameters
 	given     uint              // which query parameters are there, as bits
 	input     []byte            // the body

@@ -72,7 +72,7 @@ func routes() []route {
 		{method: http.MethodGet, path: "/v1/incidents", serve: (*restHandler).incidents,
 			access: forOperators, parameters: []string{"from"}},
 		{method: http.MethodPost, path: "/v1/faults", serve: (*restHandler).inject, access: forOperators, drill: true,
-			fields: append(text("node", "kind"), fieldShape{name: "requests", number: true}, fieldShape{name: "milliseconds", number: true})},
+			fields: faultFields},
 		{method: http.MethodDelete, path: "/v1/faults", serve: (*restHandler).endFaults, access: forOperators, drill: true},
 		{method: http.MethodGet, path: "/v1/logs/{city}", serve: (*restHandler).cityLog,
 			access: forOperators, parameters: []string{"from"}},

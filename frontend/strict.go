@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -18,10 +19,12 @@ import (
 // maxShownBytes is how much of a client's text a detail repeats, in bytes.
 const maxShownBytes = 64
 
-// fieldShape is a field that an object may have: a JSON string or, for a number, a JSON number.
+// fieldShape is a field that an object may have: a JSON string or, for a number, a JSON number or, for a list, a JSON array
+// of at least one string.
 type fieldShape struct {
 	name   string
 	number bool
+	list   bool
 }
 
 // malformed returns a MalformedRequest with a detail.
@@ -38,8 +41,9 @@ func shown(text string) string {
 }
 
 // decodeObject reads one flat JSON object (RFC 8259) that has no other fields than shape and each at most once. The
-// values are stored by position in shape, which has at most len(values) fields: strings unescaped, numbers as they stand; a
-// field that is absent leaves its value "". The values share no memory with data.
+// values are stored by position in shape, which has at most len(values) fields: strings unescaped, numbers as they stand, of
+// lists every string with a line feed after it; a field that is absent leaves its value "". The values share no memory with
+// data.
 func decodeObject(data []byte, shape []fieldShape, values []string) *dems.Error {
 	d := objectDecoder{data: data}
 	d.skipSpace()
@@ -80,6 +84,9 @@ func example(shape []fieldShape) string {
 		parts[i] = strconv.Quote(field.name) + `:"…"`
 		if field.number {
 			parts[i] = strconv.Quote(field.name) + ":1"
+		}
+		if field.list {
+			parts[i] = strconv.Quote(field.name) + `:["…"]`
 		}
 	}
 	return strings.Join(parts, ",")
@@ -150,7 +157,7 @@ func (d *objectDecoder) value(field fieldShape, value *string) (problem string) 
 		return "has no value: the body ends early"
 	}
 	switch first := d.data[d.at]; {
-	case first == '"' && !field.number:
+	case first == '"' && !field.number && !field.list:
 		d.at++
 		raw, problem := d.text()
 		*value = string(raw)
@@ -162,11 +169,45 @@ func (d *objectDecoder) value(field fieldShape, value *string) (problem string) 
 		}
 		*value = string(raw)
 		return ""
+	case first == '[' && field.list:
+		d.at++
+		return d.list(value)
 	}
-	if field.number {
+	switch {
+	case field.number:
 		return "must be a JSON number"
+	case field.list:
+		return "must be a JSON array of strings"
 	}
 	return "must be a JSON string"
+}
+
+// list reads the rest of a JSON array of strings after its opening bracket. Strings with control characters are refused:
+// names have none, and a line feed stands between the strings of a value.
+func (d *objectDecoder) list(value *string) (problem string) {
+	var texts []byte
+	for {
+		d.skipSpace()
+		if !d.take('"') {
+			return "must be a JSON array of at least one string, and of nothing but strings"
+		}
+		text, problem := d.text()
+		if problem != "" {
+			return problem
+		}
+		if bytes.ContainsFunc(text, unicode.IsControl) {
+			return "holds a string with a control character"
+		}
+		texts = append(append(texts, text...), '\n')
+		d.skipSpace()
+		if d.take(']') {
+			*value = string(texts)
+			return ""
+		}
+		if !d.take(',') {
+			return "is not a valid JSON array: a comma or a closing bracket is missing"
+		}
+	}
 }
 
 // number reads a JSON number.

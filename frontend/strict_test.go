@@ -7,12 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"dems"
 )
 
-var strictShape = []fieldShape{{name: "eventID"}, {name: "capacity", number: true}}
+var strictShape = []fieldShape{{name: "eventID"}, {name: "capacity", number: true}, {name: "peers", list: true}}
 
 func TestDecodeObjectAccepts(t *testing.T) {
 	for _, test := range []struct{ body, text, number string }{
@@ -28,7 +29,7 @@ func TestDecodeObjectAccepts(t *testing.T) {
 		{`{"capacity":-0}`, "", "-0"},
 		{`{"capacity":1E400}`, "", "1E400"},
 	} {
-		values := make([]string, 2)
+		values := make([]string, 3)
 		if err := decodeObject([]byte(test.body), strictShape, values); err != nil {
 			t.Errorf("%s: %v", test.body, err)
 		} else if values[0] != test.text || values[1] != test.number {
@@ -37,9 +38,23 @@ func TestDecodeObjectAccepts(t *testing.T) {
 	}
 }
 
+func TestDecodeObjectAcceptsLists(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"peers":["n1"]}`:                                  "n1\n",
+		`{"peers":["n1","n3","frontends"]}`:                 "n1\nn3\nfrontends\n",
+		"{\"peers\" : [\t\"n1\" ,\n\"\" ] ,\"capacity\":1}": "n1\n\n",
+		`{"peers":["é","\u006e1",",","[]"]}`:                "é\nn1\n,\n[]\n",
+	} {
+		values := make([]string, 3)
+		if err := decodeObject([]byte(body), strictShape, values); err != nil || values[2] != want {
+			t.Errorf("%s: %q, %v, want %q", body, values[2], err, want)
+		}
+	}
+}
+
 func TestDecodeObjectRefuses(t *testing.T) {
 	for _, test := range []struct{ body, detail string }{
-		{``, `The body must be one JSON object, as in {"eventID":"…","capacity":1}.`},
+		{``, `The body must be one JSON object, as in {"eventID":"…","capacity":1,"peers":["…"]}.`},
 		{`[]`, `The body must be one JSON object`},
 		{`null`, `The body must be one JSON object`},
 		{"\ufeff{}", `The body must be one JSON object`},
@@ -100,8 +115,27 @@ func TestDecodeObjectRefuses(t *testing.T) {
 		{`{"eventID":"\`, `holds an escape`},
 		{`{"eventID":` + strings.Repeat("[", 30_000), `The field eventID must be a JSON string.`},
 		{strings.Repeat(`{"eventID":`, 5_000), `The field eventID must be a JSON string.`},
+		{`{"peers":"n1"}`, `The field peers must be a JSON array of strings.`},
+		{`{"peers":3}`, `The field peers must be a JSON array of strings.`},
+		{`{"peers":null}`, `The field peers must be a JSON array of strings.`},
+		{`{"peers":{}}`, `The field peers must be a JSON array of strings.`},
+		{`{"peers":[]}`, `The field peers must be a JSON array of at least one string`},
+		{`{"peers":[ ]}`, `The field peers must be a JSON array of at least one string`},
+		{`{"peers":[`, `The field peers must be a JSON array of at least one string`},
+		{`{"peers":["n1",]}`, `The field peers must be a JSON array of at least one string`},
+		{`{"peers":["n1",1]}`, `and of nothing but strings`},
+		{`{"peers":[["n1"]]}`, `and of nothing but strings`},
+		{`{"peers":` + strings.Repeat("[", 30_000), `and of nothing but strings`},
+		{`{"peers":["n1"`, `a comma or a closing bracket is missing`},
+		{`{"peers":["n1" "n2"]}`, `a comma or a closing bracket is missing`},
+		{`{"peers":["n1"}`, `a comma or a closing bracket is missing`},
+		{`{"peers":["n1\nn2"]}`, `The field peers holds a string with a control character.`},
+		{`{"peers":["\u0085"]}`, `The field peers holds a string with a control character.`},
+		{`{"peers":["n1`, `The field peers does not end`},
+		{"{\"peers\":[\"\xff\"]}", `The field peers is not valid UTF-8.`},
+		{`{"peers":["n1"],"peers":["n1"]}`, `The field peers stands twice.`},
 	} {
-		err := decodeObject([]byte(test.body), strictShape, make([]string, 2))
+		err := decodeObject([]byte(test.body), strictShape, make([]string, 3))
 		if err == nil {
 			t.Errorf("%.100s: accepted", test.body)
 		} else if err.Code != dems.MalformedRequest || !strings.Contains(err.Detail, test.detail) {
@@ -111,14 +145,14 @@ func TestDecodeObjectRefuses(t *testing.T) {
 }
 
 func TestDecodeObjectSharesNoMemory(t *testing.T) {
-	body, values := []byte(`{"eventID":"TORM100519","capacity":12}`), make([]string, 2)
+	body, values := []byte(`{"eventID":"TORM100519","capacity":12,"peers":["n1"]}`), make([]string, 3)
 	if err := decodeObject(body, strictShape, values); err != nil {
 		t.Fatal(err)
 	}
 	for i := range body {
 		body[i] = 'x'
 	}
-	if values[0] != "TORM100519" || values[1] != "12" {
+	if values[0] != "TORM100519" || values[1] != "12" || values[2] != "n1\n" {
 		t.Errorf("the values changed with the data: %q", values)
 	}
 }
@@ -129,14 +163,15 @@ func FuzzBody(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"eventID":"TORM100519","capacity":3}`, `{"capacity":1e5}`, `{"eventID":"\ud83d\ude42é"}`, `{"eventID":"\ud800"}`,
 		`{"eventID":null}`, `{"eventID":"a","eventID":"b"}`, "{\"eventID\":\"\xff\"}", `{"x":[{"y":[]}]}`, `{"capacity":00}`, ` { } `, `{}{}`,
+		`{"peers":["n1","n3"]}`, `{"peers":[]}`, `{"peers":["a\nb"]}`, `{"peers":[1]}`, `{"peers":[["x"]]}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		values := make([]string, 2)
+		values := make([]string, 3)
 		failure := decodeObject(data, strictShape, values)
 		want, ok := laxObject(data)
-		if failure == nil && (!ok || values[0] != want[0] || values[1] != want[1]) {
+		if failure == nil && (!ok || [3]string(values) != want) {
 			t.Errorf("%q: accepted as %q, encoding/json has %q, %v", data, values, want, ok)
 		}
 		if failure == nil || !ok {
@@ -150,7 +185,7 @@ func FuzzBody(f *testing.F) {
 }
 
 // laxObject reads an object with encoding/json's tokens and tells whether it has only known fields of the right types, each once.
-func laxObject(data []byte) (values [2]string, ok bool) {
+func laxObject(data []byte) (values [3]string, ok bool) {
 	if !json.Valid(data) {
 		return values, false
 	}
@@ -175,6 +210,10 @@ func laxObject(data []byte) (values [2]string, ok bool) {
 			values[0] = text
 		case err == nil && name == "capacity" && isNumber:
 			values[1] = number.String()
+		case err == nil && name == "peers" && value == json.Delim('['):
+			if values[2], ok = laxList(decoder); !ok {
+				return values, false
+			}
 		default:
 			return values, false
 		}
@@ -182,6 +221,21 @@ func laxObject(data []byte) (values [2]string, ok bool) {
 	_, err := decoder.Token()
 	_, end := decoder.Token()
 	return values, err == nil && end == io.EOF
+}
+
+// laxList reads the rest of an array and tells whether it has at least one string, and nothing but strings without control
+// characters.
+func laxList(decoder *json.Decoder) (texts string, ok bool) {
+	for decoder.More() {
+		value, err := decoder.Token()
+		text, isText := value.(string)
+		if err != nil || !isText || strings.ContainsFunc(text, unicode.IsControl) {
+			return "", false
+		}
+		texts += text + "\n"
+	}
+	_, err := decoder.Token()
+	return texts, err == nil && texts != ""
 }
 
 func TestDecodeQuery(t *testing.T) {
