@@ -40,25 +40,27 @@ func (c *Client) ReplaceNode(ctx context.Context, id dems.NodeID) (*Replacing, e
 	return replacing, nil
 }
 
-// InjectFault makes a node misbehave for a drill; NotFound where the cluster was not started for drills. Like ReplaceNode it
-// is not sent again once it may have been taken. The delay of a slow node is in whole milliseconds.
+// InjectFault makes a node, or its network, misbehave for a drill; NotFound where the cluster was not started for drills. Like
+// ReplaceNode it is not sent again once it may have been taken. Durations are in whole milliseconds.
 func (c *Client) InjectFault(ctx context.Context, id dems.NodeID, fault dems.Fault) (*Injected, error) {
 	switch problem := fault.Check(); {
 	case problem != "":
 		return nil, &Error{Code: dems.MalformedRequest, Detail: problem}
 	case fault.Kind == dems.NoFault:
 		return nil, &Error{Code: dems.MalformedRequest, Detail: "No fault is none; end all faults instead."}
-	case fault.Delay%time.Millisecond != 0:
-		return nil, &Error{Code: dems.MalformedRequest, Detail: "A delay is in whole milliseconds."}
+	case fault.Delay%time.Millisecond != 0 || fault.Jitter%time.Millisecond != 0 || fault.Lasts%time.Millisecond != 0:
+		return nil, &Error{Code: dems.MalformedRequest, Detail: "Delays, and how long a fault lasts, are in whole milliseconds."}
 	case !dems.ValidName(string(id)):
 		return nil, noSuchNode(id)
 	}
-	body, err := json.Marshal(struct {
-		Node         dems.NodeID `json:"node"`
-		Kind         string      `json:"kind"`
-		Requests     int         `json:"requests,omitempty"`
-		Milliseconds int64       `json:"milliseconds,omitempty"`
-	}{id, fault.Kind.String(), fault.Requests, fault.Delay.Milliseconds()})
+	asked := faultRequest{
+		Node: id, Kind: fault.Kind.String(), Requests: fault.Requests, Milliseconds: fault.Delay.Milliseconds(),
+		JitterMilliseconds: fault.Jitter.Milliseconds(), Peers: fault.Peers, LastsMilliseconds: fault.Lasts.Milliseconds(),
+	}
+	if fault.Direction != dems.BothWays {
+		asked.Direction = fault.Direction.String()
+	}
+	body, err := json.Marshal(asked)
 	if err != nil {
 		return nil, &Error{Code: dems.MalformedRequest, Detail: "The fault cannot be sent.", Err: err}
 	}
@@ -68,6 +70,18 @@ func (c *Client) InjectFault(ctx context.Context, id dems.NodeID, fault dems.Fau
 		return nil, err
 	}
 	return injected, nil
+}
+
+// faultRequest is the body that InjectFault sends.
+type faultRequest struct {
+	Node               dems.NodeID `json:"node"`
+	Kind               string      `json:"kind"`
+	Requests           int         `json:"requests,omitempty"`
+	Milliseconds       int64       `json:"milliseconds,omitempty"`
+	JitterMilliseconds int64       `json:"jitterMilliseconds,omitempty"`
+	Peers              []string    `json:"peers,omitempty"`
+	Direction          string      `json:"direction,omitempty"`
+	LastsMilliseconds  int64       `json:"lastsMilliseconds,omitempty"`
 }
 
 // EndFaults ends all faults on all nodes that can be reached; NotFound where the cluster was not started for drills.

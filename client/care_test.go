@@ -96,6 +96,10 @@ func TestFaults(t *testing.T) {
 		"n1": {Kind: dems.Slow, Requests: 7, Delay: 200 * time.Millisecond},
 		"n2": {Kind: dems.WrongResults},
 	}
+	networks := map[dems.NodeID]dems.Fault{ // in place of those
+		"n1": {Kind: dems.Partition, Peers: []string{"n2", dems.FrontEnds}, Direction: dems.Outgoing, Lasts: 3 * time.Second},
+		"n2": {Kind: dems.Latency, Delay: time.Second, Jitter: 20 * time.Millisecond},
+	}
 	for id, fault := range faults {
 		injected, err := s.InjectFault(t.Context(), id, fault)
 		check(t, err, fault.Kind.String(), injected.Kind)
@@ -104,6 +108,16 @@ func TestFaults(t *testing.T) {
 		check(t, err, fault.Delay.Milliseconds(), injected.Milliseconds)
 	}
 	if difference := cmp.Diff(faults, s.cluster.Faults()); difference != "" {
+		t.Error(difference)
+	}
+	for id, fault := range networks {
+		injected, err := s.InjectFault(t.Context(), id, fault)
+		check(t, err, fault.Direction.String(), injected.Direction)
+		check(t, err, fault.Lasts.Milliseconds(), injected.LastsMilliseconds)
+		check(t, err, fault.Jitter.Milliseconds(), injected.JitterMilliseconds)
+		check(t, err, strings.Join(fault.Peers, " "), strings.Join(injected.Peers, " "))
+	}
+	if difference := cmp.Diff(networks, s.cluster.Faults()); difference != "" {
 		t.Error(difference)
 	}
 	ended, err := s.EndFaults(t.Context())
@@ -119,6 +133,8 @@ func TestFaults(t *testing.T) {
 	for _, fault := range []dems.Fault{
 		{}, {Kind: 99}, {Kind: dems.Slow}, {Kind: dems.Mute, Delay: 1}, {Kind: dems.Mute, Requests: -1},
 		{Kind: dems.Slow, Delay: 1500 * time.Microsecond}, {Kind: dems.Slow, Delay: time.Hour},
+		{Kind: dems.Partition}, {Kind: dems.Partition, Lasts: time.Microsecond}, {Kind: dems.Latency, Delay: time.Second, Jitter: 1},
+		{Kind: dems.Partition, Lasts: time.Second, Peers: []string{"N2"}}, {Kind: dems.Mute, Peers: []string{"n1"}},
 	} {
 		_, err := s.InjectFault(t.Context(), "n1", fault)
 		wantError(t, err, dems.MalformedRequest)

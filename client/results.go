@@ -200,11 +200,15 @@ type Incident struct {
 // Injected is the result of InjectFault.
 type Injected struct {
 	Reply
-	Outcome      string      `json:"outcome"` // injected
-	Node         dems.NodeID `json:"node"`
-	Kind         string      `json:"kind"`
-	Requests     int         `json:"requests"`     // 0: no limit
-	Milliseconds int64       `json:"milliseconds"` // of a slow node
+	Outcome            string      `json:"outcome"` // injected
+	Node               dems.NodeID `json:"node"`
+	Kind               string      `json:"kind"`
+	Requests           int         `json:"requests"`           // 0: no limit
+	Milliseconds       int64       `json:"milliseconds"`       // of a slow node or network
+	JitterMilliseconds int64       `json:"jitterMilliseconds"` // of a slow network
+	Peers              []string    `json:"peers"`              // of a fault of the network; none: everybody
+	Direction          string      `json:"direction"`          // of a fault of the network: incoming, outgoing or both
+	LastsMilliseconds  int64       `json:"lastsMilliseconds"`  // 0: until it is ended
 }
 
 // FaultsEnded is the result of EndFaults.

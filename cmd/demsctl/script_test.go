@@ -149,11 +149,18 @@ func report(ts *testscript.TestScript, _ bool, arguments []string) {
 	ts.Check(systemOf(ts).cluster.Report(incident))
 }
 
-// wantInjected is "injected NODE KIND REQUESTS DELAY" or "injected": the only fault there is, or that there is none.
+// wantInjected is "injected NODE KIND REQUESTS DELAY" or, of a fault of the network, "injected NODE KIND DELAY JITTER DIRECTION
+// LASTS PEER…" or "injected": the only fault there is, or that there is none.
 func wantInjected(ts *testscript.TestScript, _ bool, arguments []string) {
 	var got []string
 	for id, fault := range systemOf(ts).cluster.Faults() {
-		got = append(got, string(id), fault.Kind.String(), strconv.Itoa(fault.Requests), fault.Delay.String())
+		got = append(got, string(id), fault.Kind.String())
+		if fault.Kind.OfNetwork() {
+			got = append(got, fault.Delay.String(), fault.Jitter.String(), fault.Direction.String(), fault.Lasts.String())
+			got = append(got, fault.Peers...)
+			continue
+		}
+		got = append(got, strconv.Itoa(fault.Requests), fault.Delay.String())
 	}
 	if !slices.Equal(got, arguments) {
 		ts.Fatalf("faults %v, want %v", got, arguments)
