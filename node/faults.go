@@ -18,9 +18,17 @@ var errReleased = errors.New("a fault kept the node from answering")
 // concurrent use.
 type faults struct {
 	corrupt func(seed uint64) string
+	network network
 
 	mu     sync.Mutex
 	active map[dems.FaultKind]*drill // wrong-results, slow and mute, at most one of each
+}
+
+// network is what lies between the node and others. Drills cut and slow it: the node itself knows nothing of that, and its
+// work goes on as it does where a cable is cut.
+type network interface {
+	Impair(ctx context.Context, fault dems.Fault) error // the error says for people why not
+	Heal()
 }
 
 // drill is a fault that lasts.
@@ -33,23 +41,21 @@ type drill struct {
 
 // newFaults returns the faults of a node, nil unless it was started for drills. Corrupt changes the state as the seed says,
 // without anybody being told, and returns what it did.
-func newFaults(enabled bool, corrupt func(seed uint64) string) *faults {
+func newFaults(enabled bool, corrupt func(seed uint64) string, network network) *faults {
 	if !enabled {
 		return nil
 	}
-	return &faults{corrupt: corrupt, active: make(map[dems.FaultKind]*drill)}
+	return &faults{corrupt: corrupt, network: network, active: make(map[dems.FaultKind]*drill)}
 }
 
 // inject starts a fault, in place of one of the same kind, or ends all. It returns what it did to the state, if anything.
-func (f *faults) inject(fault dems.Fault) (done string, err error) {
+func (f *faults) inject(ctx context.Context, fault dems.Fault) (done string, err error) {
 	problem := fault.Check()
 	switch {
 	case f == nil:
 		problem = "The node was not started for drills: start it with --enable-faults."
 	case problem == "" && fault.Kind == dems.WrongState && fault.Requests != 0:
 		problem = "The state is altered once: wrong-state takes no number of requests."
-	case problem == "" && (fault.Kind == dems.Partition || fault.Kind == dems.Latency):
-		problem = "This node cannot cut or slow its network."
 	}
 	if problem != "" {
 		return "", replicaError(dems.BadRequest, errors.New(problem))
@@ -60,6 +66,11 @@ func (f *faults) inject(fault dems.Fault) (done string, err error) {
 		return "", nil
 	case dems.WrongState:
 		return f.corrupt(rand.Uint64()), nil
+	case dems.Partition, dems.Latency:
+		if err := f.network.Impair(ctx, fault); err != nil {
+			return "", replicaError(dems.BadRequest, err)
+		}
+		return "", nil
 	}
 	started := &drill{delay: fault.Delay, left: fault.Requests, over: make(chan struct{}), cleared: make(chan struct{})}
 	if fault.Requests == 0 {
@@ -74,6 +85,7 @@ func (f *faults) inject(fault dems.Fault) (done string, err error) {
 
 // clear ends all faults. A state that was altered stays so.
 func (f *faults) clear() {
+	f.network.Heal()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for kind, active := range f.active {

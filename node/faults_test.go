@@ -11,13 +11,29 @@ import (
 	"time"
 
 	"dems"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+// wires are a network that only notes what is done to it.
+type wires struct {
+	impaired []dems.Fault
+	healed   int
+	refuse   error
+}
+
+func (w *wires) Impair(_ context.Context, fault dems.Fault) error {
+	w.impaired = append(w.impaired, fault)
+	return w.refuse
+}
+
+func (w *wires) Heal() { w.healed++ }
 
 // started returns faults of which one is injected.
 func started(t *testing.T, fault dems.Fault) *faults {
 	t.Helper()
-	f := newFaults(true, func(uint64) string { return "altered" })
-	if _, err := f.inject(fault); err != nil {
+	f := newFaults(true, func(uint64) string { return "altered" }, new(wires))
+	if _, err := f.inject(t.Context(), fault); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -50,7 +66,7 @@ func decode(t *testing.T, b ballot) []dems.Result {
 }
 
 func TestOnlyNodesStartedForDrillsMisbehave(t *testing.T) {
-	f := newFaults(false, nil)
+	f := newFaults(false, nil, nil)
 	for kind := dems.NoFault; kind <= dems.Latency; kind++ {
 		fault := dems.Fault{Kind: kind}
 		if kind == dems.Slow || kind == dems.Latency {
@@ -59,7 +75,7 @@ func TestOnlyNodesStartedForDrillsMisbehave(t *testing.T) {
 		if kind == dems.Partition {
 			fault.Lasts = time.Second
 		}
-		if _, err := f.inject(fault); !isBadRequest(err) {
+		if _, err := f.inject(t.Context(), fault); !isBadRequest(err) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
@@ -77,13 +93,13 @@ func isBadRequest(err error) bool {
 }
 
 func TestMalformedFaultsAreRefused(t *testing.T) {
-	f := newFaults(true, func(uint64) string { t.Error("the state was altered"); return "" })
+	f := newFaults(true, func(uint64) string { t.Error("the state was altered"); return "" }, new(wires))
 	for _, fault := range []dems.Fault{
 		{Kind: dems.Latency + 1}, {Kind: 255}, {Kind: dems.Mute, Requests: -1}, {Kind: dems.WrongResults, Requests: dems.MaxFaultRequests + 1},
 		{Kind: dems.Slow}, {Kind: dems.Slow, Delay: dems.MaxFaultDelay + 1}, {Kind: dems.Mute, Delay: 1},
 		{Kind: dems.WrongState, Requests: 3},
 	} {
-		if _, err := f.inject(fault); !isBadRequest(err) || len(f.active) != 0 {
+		if _, err := f.inject(t.Context(), fault); !isBadRequest(err) || len(f.active) != 0 {
 			t.Errorf("%+v: %v, %d active", fault, err, len(f.active))
 		}
 	}
@@ -249,7 +265,7 @@ func TestFaultsEndAndReplaceTheirKind(t *testing.T) {
 	for _, fault := range []dems.Fault{
 		{Kind: dems.Mute}, {Kind: dems.Slow, Delay: time.Second}, {Kind: dems.WrongResults}, {Kind: dems.WrongResults, Requests: 2},
 	} {
-		if _, err := f.inject(fault); err != nil {
+		if _, err := f.inject(t.Context(), fault); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,17 +273,45 @@ func TestFaultsEndAndReplaceTheirKind(t *testing.T) {
 		t.Fatalf("%+v", f.active)
 	}
 	for range 2 { // ending nothing is no error
-		if _, err := f.inject(dems.Fault{}); err != nil || len(f.active) != 0 || f.spoils() || f.hold(t.Context()) != nil {
+		if _, err := f.inject(t.Context(), dems.Fault{}); err != nil || len(f.active) != 0 || f.spoils() || f.hold(t.Context()) != nil {
 			t.Fatalf("%v, %d active", err, len(f.active))
 		}
 	}
 }
 
+// TestFaultsOfTheNetworkAreTheNetworks: the node itself answers as ever, and ends them with all others.
+func TestFaultsOfTheNetworkAreTheNetworks(t *testing.T) {
+	w := new(wires)
+	f := newFaults(true, nil, w)
+	faults := []dems.Fault{
+		{Kind: dems.Partition, Lasts: time.Second, Peers: []string{"n2"}, Direction: dems.Incoming},
+		{Kind: dems.Latency, Delay: time.Second, Jitter: time.Second},
+	}
+	for _, fault := range faults {
+		if done, err := f.inject(t.Context(), fault); err != nil || done != "" || len(f.active) != 0 || f.hold(t.Context()) != nil {
+			t.Errorf("%+v: %q, %v, %d active", fault, done, err, len(f.active))
+		}
+	}
+	if difference := cmp.Diff(faults, w.impaired); difference != "" || w.healed != 0 {
+		t.Error(difference, w.healed)
+	}
+	if _, err := f.inject(t.Context(), dems.Fault{}); err != nil || w.healed != 1 {
+		t.Errorf("%v, healed %d times", err, w.healed)
+	}
+	w.refuse = errors.New("there is no node n9")
+	if _, err := f.inject(t.Context(), faults[0]); !isBadRequest(err) || !errors.Is(err, w.refuse) {
+		t.Errorf("refused with %v", err)
+	}
+	if _, err := f.inject(t.Context(), dems.Fault{Kind: dems.Partition}); !isBadRequest(err) || len(w.impaired) != 3 {
+		t.Errorf("a malformed one: %v", err)
+	}
+}
+
 func TestStateIsAlteredDifferentlyEachTime(t *testing.T) {
 	seeds := make(map[uint64]bool)
-	f := newFaults(true, func(seed uint64) string { seeds[seed] = true; return fmt.Sprint("seed ", seed) })
+	f := newFaults(true, func(seed uint64) string { seeds[seed] = true; return fmt.Sprint("seed ", seed) }, new(wires))
 	for range 10 {
-		done, err := f.inject(dems.Fault{Kind: dems.WrongState})
+		done, err := f.inject(t.Context(), dems.Fault{Kind: dems.WrongState})
 		if err != nil || done == "" {
 			t.Fatal(err)
 		}
@@ -354,7 +398,7 @@ func TestMuteCallsStayUnanswered(t *testing.T) {
 		if len(calls) != 0 {
 			t.Fatalf("a call was answered: %v", <-calls)
 		}
-		if _, err := f.inject(dems.Fault{Kind: dems.Mute}); err != nil { // in place of the one that is used up
+		if _, err := f.inject(t.Context(), dems.Fault{Kind: dems.Mute}); err != nil { // in place of the one that is used up
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -368,7 +412,9 @@ func TestMuteCallsStayUnanswered(t *testing.T) {
 // TestNothingIsHeldLongerThanTheNode shows that the end of a node lets go of whoever waits for it: the endpoint may live on.
 func TestNothingIsHeldLongerThanTheNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &Node{state: &stateMachine{faults: started(t, dems.Fault{Kind: dems.Mute})}}
+		faults, w := started(t, dems.Fault{Kind: dems.Mute}), new(wires)
+		faults.network = w
+		n := &Node{state: &stateMachine{faults: faults}}
 		n.work, n.stop = context.WithCancel(t.Context())
 		handler := n.handler()
 		answers := make(chan error, 3)
@@ -389,6 +435,9 @@ func TestNothingIsHeldLongerThanTheNode(t *testing.T) {
 			if !ok || refused.Kind != dems.NotApplied || !errors.Is(err, errReleased) {
 				t.Error(err)
 			}
+		}
+		if synctest.Wait(); w.healed != 1 {
+			t.Errorf("the network was healed %d times", w.healed)
 		}
 	})
 }

@@ -131,7 +131,7 @@ func (n *Node) openState() error {
 		ring: newRing(), history: newHistory(historyStates), told: n.manager.told, confirm: n.confirm, metrics: n.metrics, logger: n.logger,
 		fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
 	}
-	n.state.faults = newFaults(n.config.EnableFaults, n.corrupt)
+	n.state.faults = newFaults(n.config.EnableFaults, n.corrupt, n.config.Endpoint)
 	if meta := n.folder.Newest; meta != nil {
 		machine, err := n.restore(meta)
 		if err != nil {

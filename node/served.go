@@ -18,12 +18,13 @@ func (n *Node) handler() transport.Handler {
 }
 
 // Inject implements transport.Handler.
-func (n *Node) Inject(_ context.Context, fault dems.Fault) error {
-	done, err := n.state.faults.inject(fault)
+func (n *Node) Inject(ctx context.Context, fault dems.Fault) error {
+	done, err := n.state.faults.inject(ctx, fault)
 	if err != nil {
 		return err
 	}
-	n.logger.Warn("drill: a fault was injected", "kind", fault.Kind, "requests", fault.Requests, "delay", fault.Delay, "done", done)
+	n.logger.Warn("drill: a fault was injected", "kind", fault.Kind, "requests", fault.Requests, "delay", fault.Delay, "done", done,
+		"jitter", fault.Jitter, "peers", fault.Peers, "direction", fault.Direction, "lasts", fault.Lasts)
 	return nil
 }
 

@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.stateMachine = &stateMachine{
 		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
-		history: newHistory(historyStates), faults: newFaults(false, nil), told: func() {}, metrics: newMetrics(nil), logger: quiet, fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
+		history: newHistory(historyStates), faults: newFaults(false, nil, nil), told: func() {}, metrics: newMetrics(nil), logger: quiet, fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
 	}
 	f.confirm = func(context.Context, time.Duration, []raft.Server, uint64, dems.Digest, bool) error { return nil }
 	f.logs, err = citylog.Open(citylog.Config{

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -162,6 +164,8 @@ func runNode(ctx context.Context, flags nodeFlags, logger *slog.Logger) (err err
 		},
 		Logger:                logger,
 		StatelessResetKeyFile: filepath.Join(flags.dataDir, "stateless-reset.key"),
+		Faulty:                flags.enableFaults,
+		Nodes:                 slices.Sorted(maps.Keys(peers)),
 	})
 	if err != nil {
 		return errors.Join(err, socket.Close())

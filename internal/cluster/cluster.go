@@ -193,7 +193,7 @@ func (c *Cluster) Endpoint(role transport.Role, name string) *transport.Endpoint
 	}
 	endpoint, err := transport.Listen(transport.Config{
 		Credentials: credentials, PacketConn: c.listen(address), Logger: c.logger(name),
-		StatelessResetKeyFile: filepath.Join(c.dir, name+".reset"),
+		StatelessResetKeyFile: filepath.Join(c.dir, name+".reset"), Faulty: role == transport.RoleNode, Nodes: c.IDs(),
 		Resolve: func(id dems.NodeID) (string, bool) {
 			address, ok := c.peers[id]
 			return address, ok

@@ -15,11 +15,11 @@ import (
 	"time"
 	"unsafe"
 
+	"dems"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
-
-	"dems"
 )
 
 // What quic-go looks for in a socket before it reads and sends many datagrams at once.
