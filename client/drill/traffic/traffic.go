@@ -37,6 +37,7 @@ type Traffic struct {
 	counts   counts
 	findings findings
 	uniques  atomic.Int64 // unique groups so far
+	mostLeft int          // how many final reads are left to the end
 
 	// lock guards what follows.
 	lock       sync.Mutex
@@ -65,7 +66,7 @@ func Prepare(ctx context.Context, config Config) (*Traffic, error) {
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(config.Seed, 0))
-	t := &Traffic{config: config, prefix: client.NewKey()[:12]}
+	t := &Traffic{config: config, prefix: client.NewKey()[:12], mostLeft: mostFinalReads}
 	if t.calendar, err = newCalendar(registry.Cities, existing, int(random.Uint32())); err != nil {
 		return nil, err
 	}
@@ -203,7 +204,7 @@ func (t *Traffic) end(g *group) {
 func (t *Traffic) oldest() *group {
 	t.lock.Lock()
 	defer t.lock.Unlock()
-	if t.finalReads <= mostFinalReads {
+	if t.finalReads <= t.mostLeft {
 		return nil
 	}
 	at := slices.IndexFunc(t.ended, (*group).settled)

@@ -1,0 +1,169 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"dems/client"
+	"dems/client/drill/history"
+	"dems/frontend"
+	"dems/internal/cluster"
+	"dems/internal/onenode"
+)
+
+// counting is a transport that calls do once, before the request of that number.
+type counting struct {
+	http.RoundTripper
+	wire wire // counts
+}
+
+func (c *counting) RoundTrip(request *http.Request) (*http.Response, error) {
+	if c.wire.asked.Add(1) == c.wire.limit {
+		c.wire.reached()
+	}
+	return c.RoundTripper.RoundTrip(request)
+}
+
+// overNetwork returns a client of front ends that calls reached before the request of that number.
+func overNetwork(t *testing.T, limit int64, reached func(), endpoints ...string) *client.Client {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(transport.CloseIdleConnections)
+	api, err := client.New(client.Config{
+		Endpoints: endpoints, Timeout: 20 * time.Second, AttemptTimeout: 5 * time.Second, MinBackoff: 5 * time.Millisecond,
+		RoundTripper: &counting{transport, wire{limit: limit, reached: reached}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api
+}
+
+// TestFrontEndsThatGoAway loses connections in all ways that there are, and one of two front ends for good.
+func TestFrontEndsThatGoAway(t *testing.T) {
+	cluster, err := onenode.NewCluster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := onenode.Start(cluster, "fe1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := onenode.Start(cluster, "fe2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	closed := make(chan struct{})
+	api := overNetwork(t, 1500, func() {
+		go func() {
+			defer close(closed)
+			first.Close()
+			second.Fault(onenode.CutAfter, onenode.CutBefore, onenode.CutInside, onenode.BadGateway, onenode.NotOurs)
+		}()
+	}, first.URL, second.URL)
+	recorder := history.NewRecorder(4000)
+	traffic, err := Prepare(t.Context(), Config{API: api, Recorder: recorder, Rate: -1, Clients: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Fault(onenode.None, onenode.CutAfter, onenode.CutInside, onenode.CutBefore, onenode.BadGateway, onenode.CutAfter)
+	if err := traffic.Run(t.Context()); !errors.Is(err, history.ErrFull) {
+		t.Fatal(err)
+	}
+	<-closed
+	if err := traffic.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	broken(t, traffic)
+	replay(t, recorder.Operations())
+	if err := traffic.Clear(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// frontEndOf starts a front end over the nodes of a cluster, waits until it answers, and returns its URL.
+func frontEndOf(t *testing.T, c *cluster.Cluster) string {
+	t.Helper()
+	var addresses []string
+	replicas := map[string]frontend.Replica{}
+	for _, id := range c.IDs() {
+		addresses = append(addresses, c.Address(id))
+		replicas[c.Address(id)] = c.Replica(id)
+	}
+	core, err := frontend.NewCore(frontend.Config{
+		ID: "fe1", Address: "http://fe1", Version: "test", Nodes: addresses, Logger: slog.New(slog.DiscardHandler),
+		Dial: func(address string) frontend.Replica { return replicas[address] },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := core.Run(ctx); err != nil {
+			t.Errorf("front end: %v", err)
+		}
+	})
+	server := httptest.NewServer(frontend.NewHandler(core, frontend.RESTConfig{}))
+	t.Cleanup(func() {
+		server.Close()
+		stop()
+		running.Wait()
+	})
+	c.Eventually("the front end answers", func(ctx context.Context) error {
+		if _, known := core.Cities(ctx); !known {
+			return errors.New("the cities are not known")
+		}
+		for _, check := range core.Checks(ctx) {
+			if check.Err != nil {
+				return check.Err
+			}
+		}
+		return nil
+	})
+	return server.URL
+}
+
+// TestAClusterWhoseLeaderDies is a small drill: three real nodes, of which the leader is killed and started again under load.
+func TestAClusterWhoseLeaderDies(t *testing.T) {
+	c := cluster.Start(t, cluster.Config{})
+	url := frontEndOf(t, c)
+	under := make(chan struct{})
+	api := overNetwork(t, 1500, func() { close(under) }, url)
+	recorder := history.NewRecorder(6000)
+	traffic, err := Prepare(t.Context(), Config{API: api, Recorder: recorder, Rate: 1500, Clients: 24, GroupOperations: 150})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- traffic.Run(t.Context()) }()
+	<-under
+	killed := c.WaitLeader()
+	c.KillNode(killed)
+	c.WaitLeader()
+	c.StartNode(killed)
+	c.WaitReady(killed)
+	if err := <-ended; !errors.Is(err, history.ErrFull) {
+		t.Fatal(err)
+	}
+	if err := traffic.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	broken(t, traffic)
+	counted := outcomes(recorder.Operations())
+	t.Logf("killed %s, %v", killed, counted)
+	if counted[history.Answered] != 6000 {
+		t.Errorf("%v: some operations have no answer, although a majority was always there", counted)
+	}
+	if err := traffic.Clear(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.WaitEqual()
+}
