@@ -89,7 +89,7 @@ func (c *crew) fight(u until, g *contended) error {
 		return err
 	}
 	return together(c.workers, func(w *worker) error {
-		for c.pace.wait(u.begin) && g.begun.Add(1) <= int64(c.config.GroupOperations) {
+		for g.begun.Add(1) <= int64(c.config.GroupOperations) && c.pace.wait(u.begin) {
 			t, err := w.perform(u, g.group, g.next(w.random))
 			if err != nil {
 				return err
@@ -145,10 +145,13 @@ func (c *crew) share(u until) error {
 // fill has every customer of a unique group book, with reads in between.
 func (c *crew) fill(u until, g *unique) error {
 	return together(c.workers, func(w *worker) error {
-		for c.pace.wait(u.begin) {
+		for {
 			command, number, ok := g.choose(w.random)
-			if !ok {
+			if !ok || !c.pace.wait(u.begin) {
 				return nil
+			}
+			if number >= 0 {
+				g.sent.Add(1)
 			}
 			t, err := w.perform(u, g.group, command)
 			if err != nil {
@@ -158,7 +161,6 @@ func (c *crew) fill(u until, g *unique) error {
 				g.booked[number] = t
 			}
 		}
-		return nil
 	})
 }
 

@@ -20,6 +20,7 @@ type unique struct {
 	*group
 	booked [uniqueCustomers]*task // what each customer asked for; nil: nothing was sent
 	next   atomic.Int64           // customer who books next
+	sent   atomic.Int64           // how many bookings were sent, or are about to be
 }
 
 // newUnique returns the group of an event that comes after before others. Its customers live in the event's city, where the
@@ -38,7 +39,7 @@ func newUnique(g *group, event dems.EventKey, before int) *unique {
 func (u *unique) event() dems.EventKey { return u.events[0] }
 
 // asked returns how many customers may have asked for their booking up to now.
-func (u *unique) asked() uint32 { return uint32(min(u.next.Load(), uniqueCustomers)) }
+func (u *unique) asked() uint32 { return uint32(u.sent.Load()) }
 
 // opening returns the command that makes the event.
 func (u *unique) opening(random *rand.Rand) dems.Command {
