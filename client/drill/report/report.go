@@ -165,12 +165,22 @@ func times(n uint64) string {
 	return fmt.Sprintf("%d times", n)
 }
 
+// format is the version of the JSON form.
+const format = 1
+
+// file is the JSON form.
+type file struct {
+	Format int `json:"format"`
+	plain
+}
+
+type plain Report // without its method
+
 // MarshalJSON implements json.Marshaler. Lists are never null.
 func (r Report) MarshalJSON() ([]byte, error) {
-	type plain Report // without this method
 	r.Nodes, r.Invariants, r.Rounds = list(r.Nodes), list(r.Invariants), list(r.Rounds)
 	r.Slices, r.Leaders, r.Incidents, r.Kept = list(r.Slices), list(r.Leaders), list(r.Incidents), list(r.Kept)
-	return json.Marshal(plain(r))
+	return json.Marshal(file{format, plain(r)})
 }
 
 func list[T any](of []T) []T {
