@@ -116,7 +116,7 @@ func percentile(sorted []time.Duration, part, whole int) time.Duration {
 func cut(operations []history.Operation, end time.Duration) []Slice {
 	width := sliceWidth(end)
 	timeline := make([]Slice, max(1, (end+width-1)/width))
-	latencies := spread(operations, width, len(timeline))
+	latencies := bySlice(operations, width, len(timeline))
 	for i := range timeline {
 		slice, width := &timeline[i], width.Seconds()
 		slice.From, slice.To = float64(i)*width, float64(i+1)*width
@@ -155,8 +155,8 @@ func sliceWidth(end time.Duration) time.Duration {
 // sliceOf returns the slice that a moment lies in. The very end belongs to the last one.
 func sliceOf(moment, width time.Duration, count int) int { return min(int(moment/width), count-1) }
 
-// spread returns the latencies of what was answered in each slice. The lists share one array.
-func spread(operations []history.Operation, width time.Duration, count int) [][]time.Duration {
+// bySlice returns the latencies of what was answered in each slice. The lists share one array.
+func bySlice(operations []history.Operation, width time.Duration, count int) [][]time.Duration {
 	sizes, total := make([]int, count), 0
 	for i := range operations {
 		if operations[i].Outcome == history.Answered {

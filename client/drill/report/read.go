@@ -33,7 +33,7 @@ func Read(from io.Reader) (*Report, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the report; a file has one report")
 	}
-	report := (*Report)(&read.plain)
+	report := (*Report)(&read.fields)
 	if err := report.check(); err != nil {
 		return nil, fmt.Errorf("this is no report that a drill has written: %w", err)
 	}

@@ -142,5 +142,6 @@ func FuzzRead(f *testing.F) {
 		if twice := encode(t, again); !bytes.Equal(twice, written) {
 			t.Fatalf("%s\nbecomes\n%s", written, twice)
 		}
+		checkPage(t, rendered(t, "fuzzed", again))
 	})
 }

@@ -171,16 +171,16 @@ const format = 1
 // file is the JSON form.
 type file struct {
 	Format int `json:"format"`
-	plain
+	fields
 }
 
-type plain Report // without its method
+type fields Report // without its method
 
 // MarshalJSON implements json.Marshaler. Lists are never null.
 func (r Report) MarshalJSON() ([]byte, error) {
 	r.Nodes, r.Invariants, r.Rounds = list(r.Nodes), list(r.Invariants), list(r.Rounds)
 	r.Slices, r.Leaders, r.Incidents, r.Kept = list(r.Slices), list(r.Leaders), list(r.Incidents), list(r.Kept)
-	return json.Marshal(file{format, plain(r)})
+	return json.Marshal(file{format, fields(r)})
 }
 
 func list[T any](of []T) []T {
