@@ -312,9 +312,12 @@ func fill(v reflect.Value, next func() string) {
 }
 
 func TestTextsStayTexts(t *testing.T) {
-	for _, make := range []func() *Report{full, func() *Report { return failed(2) }} {
-		for start, first := range hostile {
-			report := make()
+	for start, first := range hostile {
+		reports := []*Report{full()}
+		if start%5 == 0 {
+			reports = append(reports, failed(2))
+		}
+		for _, report := range reports {
 			i := start
 			fill(reflect.ValueOf(report), func() string { i++; return hostile[(i-1)%len(hostile)] })
 			report.Scenario = first
@@ -374,7 +377,7 @@ func TestPageIsTheSameEachTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rendered(t, "same", report) != rendered(t, "same", report) {
+	if one, another := rendered(t, "same", report), rendered(t, "same", report); one != another {
 		t.Error("two pages of one report differ")
 	}
 	if after := encode(t, report); !bytes.Equal(before, after) {

@@ -95,6 +95,38 @@ func zeros(v reflect.Value, path string) (found []string) {
 	return found
 }
 
+// TestEveryNameIsDocumented looks for the names in the section about reports.
+func TestEveryNameIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "\n## Report of a drill\n")
+	if !found {
+		t.Fatal("there is no section about reports")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var look func(value any)
+	look = func(value any) {
+		switch value := value.(type) {
+		case map[string]any:
+			for name, below := range value {
+				if !strings.Contains(section, "`"+name+"`") {
+					t.Errorf("%s is not documented", name)
+				}
+				look(below)
+			}
+		case []any:
+			look(value[0])
+		}
+	}
+	var decoded any
+	if err := json.Unmarshal(encode(t, full()), &decoded); err != nil {
+		t.Fatal(err)
+	}
+	look(decoded)
+}
+
 func TestListsAreNeverNull(t *testing.T) {
 	for _, report := range []any{Report{}, &Report{}, struct{ R Report }{}} {
 		text, err := json.Marshal(report)
