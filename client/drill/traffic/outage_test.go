@@ -123,7 +123,7 @@ func TestEverythingEndsInTime(t *testing.T) {
 		w := newWire(t)
 		w.delay = time.Millisecond
 		recorder := history.NewRecorder(0)
-		traffic, _ := prepared(t, w, func(c *Config) { c.API, c.Recorder = w.client(t, time.Hour), recorder })
+		traffic, _ := prepared(t, w, func(c *Config) { c.API, c.Recorder, c.Rate = w.client(t, time.Hour), recorder, 400 })
 		var dead atomic.Bool
 		w.planted = func(request *http.Request, forward forwardTo) *http.Response {
 			if !dead.Load() {
