@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -223,6 +224,12 @@ func TestWhatGoesWrongIsFound(t *testing.T) {
 				found := broken(t, traffic, test.finds...)
 				if found[test.finds[0]] == 0 {
 					t.Fatalf("found %v", found)
+				}
+				if err := traffic.Settle(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if again := broken(t, traffic, test.finds...); !maps.Equal(again, found) {
+					t.Errorf("found %v, and after settling again %v", found, again)
 				}
 				if example := exampleOf(t, traffic, test.finds[0]); !strings.Contains(example, test.example) || !strings.Contains(example, "group ") {
 					t.Errorf("example %q", example)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -56,6 +57,52 @@ func TestSwallowedAnswersAreAskedForAgain(t *testing.T) {
 		if counts.Tried != uint64(len(operations)) || counts.Tried != counts.Acknowledged+counts.Refused || counts.Unknown+counts.Failed != 0 ||
 			counts.LastWrite.IsZero() || counts.LastRead.IsZero() {
 			t.Errorf("%+v for %d operations", counts, len(operations))
+		}
+	})
+}
+
+// TestAFailureAfterALostAnswerSaysNothing: what is asked for again may be refused for a while; that does not undo it.
+func TestAFailureAfterALostAnswerSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(t)
+		w.delay = time.Millisecond
+		traffic, recorder := prepared(t, w, func(c *Config) { c.Clients = 4 })
+		var lock sync.Mutex
+		first := make(map[string]time.Time) // when a key came first
+		w.planted = func(request *http.Request, forward forwardTo) *http.Response {
+			key := request.Header.Get("Idempotency-Key")
+			if !strings.HasSuffix(key, "7") {
+				return forward(request)
+			}
+			lock.Lock()
+			began, again := first[key]
+			if !again {
+				first[key] = time.Now()
+			}
+			lock.Unlock()
+			switch {
+			case !again:
+				forward(request) // it is done, but nobody is told
+				return nil
+			case time.Since(began) < 12*time.Second:
+				return answerOf(503, `{"code":"unavailable"}`)
+			}
+			return forward(request)
+		}
+		runFor(t, w, traffic, 2000)
+		broken(t, traffic)
+		replay(t, recorder.Operations())
+		slow := 0
+		for _, operation := range recorder.Operations() {
+			if operation.Outcome != history.Answered {
+				t.Fatalf("%+v", operation)
+			}
+			if operation.Return-operation.Call > 12*time.Second {
+				slow++
+			}
+		}
+		if counts := traffic.Counts(); slow < 20 || counts.Failed != 0 || counts.Unknown != 0 {
+			t.Errorf("%d operations were failing for a while, %+v", slow, counts)
 		}
 	})
 }
