@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/internal/planted"
 )
 
 const (
@@ -78,7 +79,7 @@ func (r *reader) run(ctx context.Context) error {
 // reading is one read and the nodes' answers to it.
 type reading struct {
 	query  dems.Query
-	enough int           // answers without which nothing can be decided
+	enough int           // equal answers that decide: a majority
 	wake   chan struct{} // told that an answer came, when there are enough; holds one
 
 	mu      sync.Mutex
@@ -179,6 +180,9 @@ func (r *reader) read(ctx context.Context, query dems.Query) (result []byte, rep
 	q := &reading{
 		query: query, enough: view.majority(), wake: make(chan struct{}, 1), answers: make([]nodeAnswer, 0, len(view.voters)),
 	}
+	if planted.Has(planted.StaleRead) {
+		q.enough = 1
+	}
 	defer q.decide(nil)
 	for _, n := range view.voters {
 		r.enqueue(n, q)
@@ -260,7 +264,7 @@ func (q *reading) tally(v *view) (dems.Answer, Reply, bool) {
 				sequence = min(sequence, other.applied)
 			}
 		}
-		if agreeing >= v.majority() {
+		if agreeing >= q.enough {
 			sequence = max(sequence, candidate.Version)
 			return *candidate, Reply{Sequence: sequence, Agreeing: agreeing, Asked: len(v.voters)}, true
 		}
@@ -438,6 +442,9 @@ func (r *reader) question(ctx context.Context, n *node, readings []*reading) {
 	batch := dems.QueryBatch{MinIndex: r.proposer.acknowledged.Load(), Queries: make([]dems.Query, len(readings))}
 	for i, q := range readings {
 		batch.Queries[i] = q.query
+	}
+	if planted.Has(planted.StaleRead) {
+		batch.MinIndex = 0
 	}
 	request, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/internal/planted"
 
 	"github.com/zeebo/xxh3"
 )
@@ -181,6 +182,9 @@ func (t *keyTable) recompute() sum {
 
 // storeKey remembers the result of a request under its key, and forgets the oldest keys if there are too many.
 func (m *Machine) storeKey(name keyName, fingerprint uint64, result []byte) {
+	if planted.Has(planted.LostRecord) {
+		return
+	}
 	m.scratch.key = appendKeyRecord(m.scratch.key[:0], name, fingerprint, m.clock, result)
 	m.keys.prepare(m.sessions.open)
 	m.keys.push(m.scratch.key)

@@ -33,6 +33,7 @@ type event struct {
 // customer is what a customer has booked: an index of the same facts as the events' bookings. A customer that ever
 // booked stays, for its version.
 type customer struct {
+	planted    plantedCount // nothing, unless a bug is planted
 	generation uint64
 	version    uint64                    // index of the last entry that touched it
 	bookings   btree.Map[uint64, uint64] // EventKey.Order → booking number
@@ -72,6 +73,9 @@ func (c *customer) number(key dems.EventKey) (uint64, bool) {
 func (c *customer) withinLimit(user dems.UserID, key, except dems.EventKey) bool {
 	if c == nil || !key.IsForeign(user) {
 		return true
+	}
+	if c.planted.reached(user, key) {
+		return false
 	}
 	foreign, month := 0, key.ID.Date.MonthNumber()
 	first := dems.EventKey{ID: dems.EventID{Date: key.ID.Date}}
@@ -140,7 +144,7 @@ func (m *Machine) openCustomer(home *cityState, user dems.UserID, c *customer) *
 	}
 	opened := &customer{generation: m.generation}
 	if c != nil {
-		opened.bookings = *c.bookings.Copy()
+		opened.bookings, opened.planted = *c.bookings.Copy(), c.planted
 	}
 	m.customers.Set(user.Order(), opened)
 	return opened
@@ -169,6 +173,7 @@ func (m *Machine) book(state *cityState, e *event, user dems.UserID, c *customer
 		m.fail("%s booked %s twice", user, e.key)
 	}
 	home.sum.add(indexHash(order, number, user))
+	c.planted.add(user, e.key)
 	m.closeCustomer(home, user, c)
 	return e, c
 }

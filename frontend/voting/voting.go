@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"dems"
+	"dems/internal/planted"
 )
 
 // Voter is a node whose ballots count.
@@ -166,6 +167,9 @@ func (b *Box) counting(voters Voters, dst []*Ballot) []*Ballot {
 		if voters.Counts(b.ballots[i].Node, b.ballots[i].Incarnation) {
 			dst = append(dst, &b.ballots[i])
 		}
+	}
+	if planted.Has(planted.DoubleVote) && len(dst) > 0 {
+		dst = append(dst, dst[0])
 	}
 	return dst
 }
