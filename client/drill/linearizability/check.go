@@ -4,8 +4,9 @@
 // reads no files. Check starts goroutines and waits for them.
 //
 // A history is checked group by group: what happens in one group changes no answer in another one, and a history is
-// linearizable if each group's is. That is so only if groups share no customer and no event, and if no booking of a removed
-// event could move to an event of another group: whoever makes the traffic sees to it.
+// linearizable if each group's is. That is so only if groups share no event, and no customer whose limit of a month or whose
+// events of one ID they have in common, and if no booking of a removed event could move to an event of another group: whoever
+// makes the traffic sees to it.
 package linearizability
 
 import (
@@ -147,30 +148,62 @@ func split(operations []history.Operation) []group {
 	return groups
 }
 
-// sharing returns, by group, with which other group one shares a customer or an event. Such groups cannot be judged.
+// appointment is a customer and when something is: an event ID, or a month.
+type appointment[T comparable] struct {
+	customer dems.UserID
+	when     T
+}
+
+// sharing returns, by group, with which other group one shares what could make them change each other's answers. Such groups
+// cannot be judged. An event belongs to one group. A customer may belong to several, because of each one's schedules and lists
+// the history has the group's own events, except where groups have events of one ID, which a cancellation without a type does
+// not tell apart, or events of one month outside the customer's city, which count towards one limit.
 func sharing(groups []group) map[int]string {
-	shared := map[int]string{}
-	customers, events := map[dems.UserID]int{}, map[dems.EventKey]int{}
-	note := func(number, owner int, what fmt.Stringer) {
+	shared, events := map[int]string{}, map[dems.EventKey]int{}
+	ids, months := map[appointment[dems.EventID]]int{}, map[appointment[int]]int{}
+	note := func(number, owner int, format string, arguments ...any) {
 		if number != owner {
-			shared[number] = fmt.Sprintf("it shares %s with group %d, but groups have to share nothing", what, owner)
-			shared[owner] = fmt.Sprintf("it shares %s with group %d, but groups have to share nothing", what, number)
+			what := fmt.Sprintf(format, arguments...)
+			shared[number] = fmt.Sprintf("it shares %s with group %d, so that one may change answers of the other", what, owner)
+			shared[owner] = fmt.Sprintf("it shares %s with group %d, so that one may change answers of the other", what, number)
 		}
 	}
 	for _, g := range groups {
-		for i := range g.operations {
-			c := &g.operations[i].Command
-			if c.Op.ForCustomer() {
-				note(g.number, owner(customers, c.Customer, g.number), c.Customer)
+		customers, keys := g.parties()
+		for _, key := range keys {
+			if key.Type != 0 {
+				note(g.number, owner(events, key, g.number), "%s", key)
 			}
-			for _, key := range []dems.EventKey{c.Event, c.OldEvent} {
-				if key.Type != 0 && key.ID != (dems.EventID{}) {
-					note(g.number, owner(events, key, g.number), key)
+			for _, customer := range customers {
+				id, month := appointment[dems.EventID]{customer, key.ID}, appointment[int]{customer, key.ID.Date.MonthNumber()}
+				note(g.number, owner(ids, id, g.number), "%s and %s", customer, key.ID)
+				if key.IsForeign(customer) {
+					note(g.number, owner(months, month, g.number), "%s and that customer's limit of a month", customer)
 				}
 			}
 		}
 	}
 	return shared
+}
+
+// parties returns the customers and the events that operations of a group name, each once. Without a type is what was to be
+// cancelled by its ID.
+func (g group) parties() (customers []dems.UserID, events []dems.EventKey) {
+	seenCustomers, seenEvents := map[dems.UserID]bool{}, map[dems.EventKey]bool{}
+	for i := range g.operations {
+		c := &g.operations[i].Command
+		if c.Op.ForCustomer() && !seenCustomers[c.Customer] {
+			seenCustomers[c.Customer] = true
+			customers = append(customers, c.Customer)
+		}
+		for _, key := range []dems.EventKey{c.Event, c.OldEvent} {
+			if key.ID != (dems.EventID{}) && !seenEvents[key] {
+				seenEvents[key] = true
+				events = append(events, key)
+			}
+		}
+	}
+	return customers, events
 }
 
 // owner returns the group that something belongs to: this one if it belongs to none yet.

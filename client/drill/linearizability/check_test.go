@@ -251,38 +251,84 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestGroupsShareNothing shows that groups that are not independent are not judged, and the others are.
-func TestGroupsShareNothing(t *testing.T) {
-	w := newWorld(0, rand.New(rand.NewPCG(1, 1)))
-	manager := dems.UserID{City: w.events[0].ID.City, Role: dems.Manager}
-	book := func(customer dems.UserID, event dems.EventKey) dems.Command {
-		return dems.Command{Op: dems.BookEvent, By: customer, Customer: customer, Event: event}
+// TestGroupsThatMayChangeEachOther shows that groups that are not independent are not judged, and the others are.
+func TestGroupsThatMayChangeEachOther(t *testing.T) {
+	key := func(eventType dems.EventType, id string) dems.EventKey {
+		parsed, ok := dems.ParseEventID(id)
+		if !ok {
+			t.Fatal(id)
+		}
+		return dems.EventKey{Type: eventType, ID: parsed}
 	}
-	operation := func(group int, command dems.Command) history.Operation {
+	customer, _ := dems.ParseUserID("MTLC0001")
+	other, _ := dems.ParseUserID("MTLC0002")
+	manager, _ := dems.ParseUserID("MTLM0001")
+	book := func(group int, customer dems.UserID, event dems.EventKey) history.Operation {
+		command := dems.Command{Op: dems.BookEvent, By: customer, Customer: customer, Event: event}
 		return history.Operation{Group: group, Command: command, Outcome: history.Answered, Result: refused(dems.EventNotFound)}
 	}
-	operations := []history.Operation{
-		operation(1, book(w.customers[0], w.events[0])),
-		operation(2, book(w.customers[0], w.events[1])),
-		operation(3, book(w.customers[1], w.events[2])),
-		operation(4, dems.Command{Op: dems.GetEvent, By: manager, Event: w.events[2]}),
-		operation(5, book(w.customers[2], w.events[3])),
-		operation(6, book(w.customers[3], w.events[4])),
+	show := func(group int, event dems.EventKey) history.Operation {
+		command := dems.Command{Op: dems.GetEvent, By: manager, Event: event}
+		return history.Operation{Group: group, Command: command, Outcome: history.Answered, Result: refused(dems.EventNotFound)}
 	}
-	operations[5].Command.Op, operations[5].Command.Event.Type = dems.CancelEvent, 0 // names no event, only an ID
-	operations[5].Result.Code = dems.NotBooked
-	var got []string
-	result := Check(t.Context(), operations, Options{})
-	for _, u := range result.Undecided {
-		got = append(got, fmt.Sprint(u.Group, " ", u.Reason))
+	cancel := func(group int, customer dems.UserID, id string) history.Operation {
+		command := dems.Command{Op: dems.CancelEvent, By: customer, Customer: customer, Event: key(0, id)}
+		return history.Operation{Group: group, Command: command, Outcome: history.Answered, Result: refused(dems.NotBooked)}
 	}
-	want := []string{
-		"1 it shares " + w.customers[0].String() + " with group 2, but groups have to share nothing",
-		"2 it shares " + w.customers[0].String() + " with group 1, but groups have to share nothing",
-		"3 it shares " + w.events[2].String() + " with group 4, but groups have to share nothing",
-		"4 it shares " + w.events[2].String() + " with group 3, but groups have to share nothing",
+	shared := func(what string) []string {
+		text := "%d it shares " + what + " with group %d, so that one may change answers of the other"
+		return []string{fmt.Sprintf(text, 1, 2), fmt.Sprintf(text, 2, 1)}
 	}
-	if difference := cmp.Diff(want, got); difference != "" || len(result.Violations) > 0 {
-		t.Errorf("violations %v, undecided (-want +got):\n%s", result.Violations, difference)
+	for name, test := range map[string]struct {
+		operations []history.Operation
+		want       []string
+	}{
+		"an event": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "TORM100570")), show(2, key(dems.Seminar, "TORM100570"))},
+			shared("seminar/TORM100570"),
+		},
+		"one ID of two types, and nobody": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "TORM100570")), book(2, other, key(dems.Conference, "TORM100570"))}, nil,
+		},
+		"a customer with one ID of two types": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "MTLM100570")), book(2, customer, key(dems.Conference, "MTLM100570"))},
+			shared("MTLC0001 and MTLM100570"),
+		},
+		"a customer who cancels by an ID of the other group": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "MTLM100570")), cancel(2, customer, "MTLM100570")},
+			shared("MTLC0001 and MTLM100570"),
+		},
+		"a customer's limit": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "TORM100570")), book(2, customer, key(dems.Seminar, "OTWM110570"))},
+			shared("MTLC0001 and that customer's limit of a month"),
+		},
+		"a customer's limit, by an event that somebody else names": {
+			[]history.Operation{
+				book(1, customer, key(dems.Seminar, "TORM100470")), show(1, key(dems.Seminar, "TORM100570")),
+				book(2, customer, key(dems.Seminar, "OTWM110570")),
+			},
+			shared("MTLC0001 and that customer's limit of a month"),
+		},
+		"a customer, with foreign events in different months": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "TORM100570")), book(2, customer, key(dems.Seminar, "OTWM110670"))}, nil,
+		},
+		"a customer, with events at home": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "MTLM100570")), book(2, customer, key(dems.Seminar, "MTLM110570"))}, nil,
+		},
+		"a customer, with events at home and elsewhere": {
+			[]history.Operation{book(1, customer, key(dems.Seminar, "MTLM100570")), book(2, customer, key(dems.Seminar, "TORM110570"))}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			innocent := book(3, other, key(dems.TradeShow, "OTWE311299"))
+			result := Check(t.Context(), append(test.operations, innocent), Options{})
+			var got []string
+			for _, u := range result.Undecided {
+				got = append(got, fmt.Sprint(u.Group, " ", u.Reason))
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" || len(result.Violations) > 0 {
+				t.Errorf("violations %v, undecided (-want +got):\n%s", result.Violations, difference)
+			}
+		})
 	}
 }
