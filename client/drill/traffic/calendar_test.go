@@ -234,3 +234,22 @@ func TestCustomersOfContendedGroups(t *testing.T) {
 		}
 	}
 }
+
+// TestCustomersOfUniqueGroups: they are of the event's city, different, and never those of contended groups.
+func TestCustomersOfUniqueGroups(t *testing.T) {
+	event := eventOn(t, "MTLM010150")
+	used := make(map[uint16]bool)
+	for before := range 1000 {
+		g := newUnique(newGroup(before), event, before)
+		for i, customer := range g.customers {
+			if customer.City != event.ID.City || !customer.IsCustomer() || customer.Number < firstUniqueCustomer || customer.Number >= numbers ||
+				slices.Contains(g.customers[:i], customer) {
+				t.Fatalf("group %d: %v", before, g.customers)
+			}
+			used[customer.Number] = true
+		}
+	}
+	if len(used) != numbers-firstUniqueCustomer {
+		t.Errorf("%d customers take part", len(used))
+	}
+}

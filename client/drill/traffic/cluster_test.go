@@ -157,6 +157,7 @@ func TestAClusterWhoseLeaderDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	broken(t, traffic)
+	linearizable(t, recorder.Operations())
 	counted := outcomes(recorder.Operations())
 	t.Logf("killed %s, %v", killed, counted)
 	if counted[history.Answered] != 6000 {

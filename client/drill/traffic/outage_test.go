@@ -142,6 +142,7 @@ func TestAnOutageIsSurvived(t *testing.T) {
 		}
 		broken(t, traffic)
 		operations := recorder.Operations()
+		linearizable(t, operations)
 		replay(t, operations)
 		counted := outcomes(operations)
 		if counted[history.Failed] == 0 || counted[history.Unknown] != 0 || traffic.Counts().Failed != uint64(counted[history.Failed]) {
@@ -207,6 +208,7 @@ func TestEverythingEndsInTime(t *testing.T) {
 			t.Errorf("Clear: %v", err)
 		}
 		broken(t, traffic) // what is not known is no finding
+		linearizable(t, recorder.Operations())
 		dead.Store(false)
 		if err := traffic.Settle(t.Context()); err != nil {
 			t.Error(err)

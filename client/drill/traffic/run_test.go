@@ -20,6 +20,7 @@ func TestEveryGroupIsByItself(t *testing.T) {
 			runFor(t, w, traffic, 9_000)
 			broken(t, traffic)
 			operations := recorder.Operations()
+			linearizable(t, operations)
 			codes, groups := replay(t, operations)
 			t.Logf("%d clients: %d operations in %d groups: %v", clients, len(operations), groups, codes)
 			for _, code := range append([]dems.Code{dems.OK}, refusals...) {

@@ -22,6 +22,7 @@ import (
 	"dems"
 	"dems/client"
 	"dems/client/drill/history"
+	"dems/client/drill/linearizability"
 	"dems/client/drill/report"
 	"dems/frontend"
 	"dems/fsm"
@@ -259,6 +260,24 @@ func replay(t *testing.T, operations []history.Operation) (codes map[dems.Code]i
 		}
 	}
 	return codes, len(byGroup)
+}
+
+// linearizable checks the histories of all groups, without knowing what the log says.
+func linearizable(t *testing.T, operations []history.Operation) {
+	t.Helper()
+	result := linearizability.Check(t.Context(), operations, linearizability.Options{})
+	for _, violation := range result.Violations {
+		t.Errorf("%s", violation)
+	}
+	for _, undecided := range result.Undecided[:min(5, len(result.Undecided))] {
+		t.Errorf("%s", undecided)
+	}
+	for _, disorder := range linearizability.CheckSequences(operations) {
+		t.Errorf("%s", disorder)
+	}
+	if result.Groups == 0 || result.Operations != len(operations) {
+		t.Errorf("%d groups and %d operations checked of %d", result.Groups, result.Operations, len(operations))
+	}
 }
 
 func rank(o *history.Operation) int {
