@@ -45,7 +45,7 @@ func soakTime(t *testing.T) time.Duration {
 func (f failure) spares() bool { return !strings.Contains(f.name, "killed") && f.name != "restarted" }
 
 // TestSoak has everything happen to the nodes, wrong ones included, for as long as $DEMS_SOAK says, with logs that are cut and
-// snapshots that are taken all the time. One node and the front end are never started again, so that their memory shows what
+// snapshots that are taken all the time. Every answer is compared with a model or is part of a history that is checked. One node and the front end are never started again, so that their memory shows what
 // they keep.
 func TestSoak(t *testing.T) {
 	duration := soakTime(t)
@@ -61,6 +61,7 @@ func TestSoak(t *testing.T) {
 	steady, others := c.nodes[0], c.nodes[1:]
 	growth := watchGrowth(c.handCluster, steady, "fe1")
 	c.traffic.start()
+	fought := startHistories(t, c.url, seed)
 	wrong := 0
 	begin := time.Now()
 	for number := 0; time.Since(begin) < duration && !t.Failed(); number++ {
@@ -80,15 +81,16 @@ func TestSoak(t *testing.T) {
 	}
 	c.waitHealthy(60 * time.Second)
 	snapshots := growth.finish()
+	fought.finish()
 	c.traffic.finish()
 	c.traffic.verify()
 	c.traffic.expectClean()
 	c.waitEqual(30 * time.Second)
 	c.expectEqualCityLogs()
 	installed := c.logged(others, "installed a snapshot from the leader")
-	t.Logf("%d answers, %v, %d nodes made wrong and replaced, %d snapshots taken, %d sent to nodes that were too late", c.traffic.done.Load(),
-		c.counts, wrong, snapshots, installed)
-	if wrong == 0 || snapshots < 3*len(c.nodes) || installed == 0 {
+	t.Logf("%d answers as the model has them, %d operations in %d linearizable histories, %v, %d nodes made wrong and replaced, %d snapshots taken, "+
+		"%d sent to nodes that were too late", c.traffic.done.Load(), fought.operations, fought.groups, c.counts, wrong, snapshots, installed)
+	if wrong == 0 || snapshots < 3*len(c.nodes) || installed == 0 || fought.groups == 0 {
 		t.Error("too little happened for this to show anything")
 	}
 	if duration >= longSoak {

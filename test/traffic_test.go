@@ -19,7 +19,7 @@ import (
 const (
 	trafficWriters = 16
 	// firstWritersCustomer is the number of the first customer that writers act for. Those before are for other loads.
-	firstWritersCustomer = 5000
+	firstWritersCustomer = 9000
 	// mostRequests bounds traffic that nobody stops.
 	mostRequests = 2_000_000
 	// patience is how long a writer tries to have one request answered before it gives up.

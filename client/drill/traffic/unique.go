@@ -12,7 +12,7 @@ const (
 	uniqueSeats     = 30 // too few for all of them
 	// Customers of unique groups have numbers above those of contended groups, so that each group's history is its own.
 	firstUniqueCustomer = 4000
-	numbers             = 10_000 // of customers of a city
+	numbers             = 9_000 // of customers of a city; higher ones are left to other clients
 )
 
 // unique is a group of one event that every one of its customers books once, and nobody cancels.
