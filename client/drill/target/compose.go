@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,15 +78,9 @@ func (c *Compose) Nodes() []dems.NodeID { return slices.Sorted(maps.Keys(c.conta
 
 // Serves implements Cluster: every endpoint on this machine leads to a port that the project publishes. What other machines
 // publish cannot be seen from here.
-func (c *Compose) Serves(_ context.Context, endpoints []string, _ dems.Registry) error {
+func (c *Compose) Serves(endpoints []string) error {
 	for _, endpoint := range endpoints {
-		parsed, err := url.Parse(strings.TrimSpace(endpoint))
-		if err != nil {
-			return err
-		}
-		host, port := parsed.Hostname(), parsed.Port()
-		local := host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1"
-		if local && !slices.Contains(c.published, port) {
+		if port, local := localPort(endpoint); local && !slices.Contains(c.published, port) {
 			return fmt.Errorf("%s is not a front end of compose project %s, which is reached at these ports of this machine: %s; give its --endpoint",
 				endpoint, c.project, strings.Join(slices.Compact(slices.Sorted(slices.Values(c.published))), ", "))
 		}

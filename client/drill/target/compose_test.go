@@ -217,7 +217,7 @@ func TestComposeServes(t *testing.T) {
 		"http://127.0.0.1:18080": true, "http://localhost:18080": true, "http://127.0.0.1:8080": false, "http://[::1]:8080": false,
 		"http://dems.example:443": true,
 	} {
-		if err := c.Serves(t.Context(), []string{endpoint}, dems.Registry{}); (err == nil) != serves {
+		if err := c.Serves([]string{endpoint}); (err == nil) != serves {
 			t.Errorf("%s: %v", endpoint, err)
 		} else if err != nil && !strings.Contains(err.Error(), "18080") {
 			t.Errorf("%s: the error does not say where it is: %v", endpoint, err)

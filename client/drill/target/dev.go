@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +21,8 @@ import (
 )
 
 const (
+	// devFrontEnd is the name of the front end of a development cluster.
+	devFrontEnd = "fe1"
 	// mostDevNodes is how many nodes a development cluster can have.
 	mostDevNodes = 9
 	// mostMarkerBytes and mostPIDBytes are more than the files have that they are about.
@@ -85,26 +90,38 @@ func (d *Dev) Description() string {
 // Nodes implements Cluster.
 func (d *Dev) Nodes() []dems.NodeID { return slices.Clone(d.nodes) }
 
-// Serves implements Cluster: the nodes' processes listen where the registry says that they are.
-func (d *Dev) Serves(_ context.Context, endpoints []string, registry dems.Registry) error {
-	for _, id := range d.nodes {
-		node, err := d.find(id)
-		if err != nil {
-			return err
-		}
-		listens, _ := flagOf(node.arguments, "--listen")
-		at := slices.IndexFunc(registry.Nodes, func(r dems.Registration) bool { return r.ID == string(id) })
-		if at < 0 || registry.Nodes[at].Address != listens {
-			return fmt.Errorf("%s of %s listens at %s, and %s knows another one; give the --endpoint of the cluster in that folder",
-				id, d.folder, listens, strings.Join(endpoints, ", "))
+// Serves implements Cluster: every endpoint is where the front end of that folder listens.
+func (d *Dev) Serves(endpoints []string) error {
+	frontEnd, err := d.find(frontEndRole, devFrontEnd)
+	if err != nil {
+		return err
+	}
+	listens, _ := flagOf(frontEnd.arguments, "--listen")
+	_, port, err := net.SplitHostPort(listens)
+	if err != nil {
+		return fmt.Errorf("%s of %s listens at %q: %w", devFrontEnd, d.folder, listens, err)
+	}
+	for _, endpoint := range endpoints {
+		if at, local := localPort(endpoint); !local || at != port {
+			return fmt.Errorf("%s is not the front end of %s, which listens at http://%s: give that as --endpoint, or another --data-dir", endpoint, d.folder, listens)
 		}
 	}
 	return nil
 }
 
+// localPort returns the port of a URL, and whether it is one of this machine.
+func localPort(endpoint string) (port string, local bool) {
+	parsed, err := url.Parse(strings.TrimSpace(endpoint))
+	if err != nil {
+		return "", false
+	}
+	address, _ := netip.ParseAddr(parsed.Hostname())
+	return parsed.Port(), parsed.Hostname() == "localhost" || address.IsLoopback()
+}
+
 // Kill implements Cluster.
 func (d *Dev) Kill(_ context.Context, id dems.NodeID) error {
-	node, err := d.find(id)
+	node, err := d.find(nodeRole, string(id))
 	if err != nil {
 		return err
 	}
@@ -132,7 +149,7 @@ func (d *Dev) Start(ctx context.Context, id dems.NodeID) error {
 
 // Restart implements Cluster.
 func (d *Dev) Restart(ctx context.Context, id dems.NodeID) error {
-	node, err := d.find(id)
+	node, err := d.find(nodeRole, string(id))
 	if err != nil {
 		return err
 	}
@@ -144,7 +161,7 @@ func (d *Dev) Restart(ctx context.Context, id dems.NodeID) error {
 
 // Pause implements Cluster.
 func (d *Dev) Pause(_ context.Context, id dems.NodeID) error {
-	node, err := d.find(id)
+	node, err := d.find(nodeRole, string(id))
 	if err != nil {
 		return err
 	}
@@ -191,7 +208,7 @@ func (d *Dev) awaitSuccessor(ctx context.Context, id dems.NodeID, before int) er
 	ticker := time.NewTicker(lookInterval)
 	defer ticker.Stop()
 	for {
-		node, err := d.find(id)
+		node, err := d.find(nodeRole, string(id))
 		if err == nil && node.process.Pid != before {
 			return nil
 		}
@@ -206,24 +223,24 @@ func (d *Dev) awaitSuccessor(ctx context.Context, id dems.NodeID, before int) er
 	}
 }
 
-// running is a process that was found to be a node of this cluster. Its handle never becomes that of a stranger, where the
+// running is a process that was found to have a part in this cluster. Its handle never becomes that of a stranger, where the
 // system has such handles.
 type running struct {
 	process   *os.Process
 	arguments []string
 }
 
-// find returns the process of a node, after it has made sure that it is one: a pid file may outlive its process, and the number
-// may belong to a stranger by now.
-func (d *Dev) find(id dems.NodeID) (running, error) {
-	if !slices.Contains(d.nodes, id) {
-		return running{}, noNode(id, d.nodes)
+// find returns the process that has a part in the cluster, after it has made sure that it is one: a pid file may outlive its
+// process, and the number may belong to a stranger by now.
+func (d *Dev) find(of role, name string) (running, error) {
+	if of == nodeRole && !slices.Contains(d.nodes, dems.NodeID(name)) {
+		return running{}, noNode(dems.NodeID(name), d.nodes)
 	}
-	folder := filepath.Join(d.folder, string(id))
+	folder := filepath.Join(d.folder, name)
 	file := filepath.Join(folder, "pid")
 	text, err := readFile(file, mostPIDBytes)
 	if err != nil {
-		return running{}, fmt.Errorf("%s does not run (%w); start demsd dev --data-dir %s", id, err, d.folder)
+		return running{}, fmt.Errorf("%s does not run (%w); start demsd dev --data-dir %s", name, err, d.folder)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || pid <= 1 {
@@ -231,11 +248,11 @@ func (d *Dev) find(id dems.NodeID) (running, error) {
 	}
 	process, err := os.FindProcess(pid)
 	if err != nil {
-		return running{}, fmt.Errorf("%s does not run: process %d: %w", id, pid, err)
+		return running{}, fmt.Errorf("%s does not run: process %d: %w", name, pid, err)
 	}
 	line, err := commandOf(pid)
-	if err != nil || !line.isNode(id, folder) {
-		return running{}, fmt.Errorf("%s does not run: process %d, which %s names, is not that node; start demsd dev --data-dir %s", id, pid, file, d.folder)
+	if err != nil || !line.is(of, name, folder) {
+		return running{}, fmt.Errorf("%s does not run: process %d, which %s names, is another one; start demsd dev --data-dir %s", name, pid, file, d.folder)
 	}
 	return running{process: process, arguments: line.arguments}, nil
 }
@@ -254,17 +271,25 @@ type command struct {
 	workingFolder string
 }
 
-// isNode tells whether a command line is that of a node with its data in a folder.
-func (c command) isNode(id dems.NodeID, folder string) bool {
+// role is a part that a process has in a cluster: how its command line shows that.
+type role struct{ command, folderFlag string }
+
+var (
+	nodeRole     = role{"node", "--data-dir"}
+	frontEndRole = role{"frontend", "--pid-dir"}
+)
+
+// is tells whether a command line is that of a process with a name and with its files in a folder.
+func (c command) is(of role, name, folder string) bool {
 	named, _ := flagOf(c.arguments, "--id")
-	data, found := flagOf(c.arguments, "--data-dir")
-	if !found || named != string(id) || !slices.Contains(c.arguments, "node") {
+	files, found := flagOf(c.arguments, of.folderFlag)
+	if !found || named != name || !slices.Contains(c.arguments, of.command) {
 		return false
 	}
-	if !filepath.IsAbs(data) {
-		data = filepath.Join(c.workingFolder, data)
+	if !filepath.IsAbs(files) {
+		files = filepath.Join(c.workingFolder, files)
 	}
-	theirs, err := os.Stat(data)
+	theirs, err := os.Stat(files)
 	if err != nil {
 		return false
 	}

@@ -18,9 +18,6 @@ import (
 	"dems"
 )
 
-// patience is how long a test waits for what has to happen.
-const patience = 10 * time.Second
-
 // devProcesses are processes that look like those of a demsd dev, and whoever starts them again when they end.
 type devProcesses struct {
 	t      *testing.T
@@ -43,8 +40,11 @@ func startProcesses(t *testing.T, nodes int, relative bool) *devProcesses {
 	if err := os.WriteFile(filepath.Join(p.folder, "dev.json"), []byte(marker), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for number := 1; number <= nodes; number++ {
+	for number := range nodes + 1 {
 		id := "n" + strconv.Itoa(number)
+		if number == 0 {
+			id = devFrontEnd
+		}
 		if err := os.Mkdir(filepath.Join(p.folder, id), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,11 @@ func (p *devProcesses) keep(id string, relative bool) {
 		if relative {
 			data = filepath.Join(".", id)
 		}
-		command := exec.CommandContext(p.ended, os.Args[0], "node", "--id", id, "--data-dir", data, "--listen", "127.0.0.1:70"+id[1:])
+		arguments := []string{"node", "--id", id, "--data-dir", data}
+		if id == devFrontEnd {
+			arguments = []string{"frontend", "--id", id, "--pid-dir", data, "--listen", "127.0.0.1:7000"}
+		}
+		command := exec.CommandContext(p.ended, os.Args[0], arguments...)
 		command.Dir, command.Stderr = p.folder, os.Stderr
 		_ = command.Run() // how it ends is the test's business
 	}
@@ -108,20 +112,6 @@ func (p *devProcesses) open() *Dev {
 		p.t.Fatal(err)
 	}
 	return d
-}
-
-func within(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestDevKillsAndStarts(t *testing.T) {
@@ -239,17 +229,21 @@ func TestDevThatDoesNotStartAgain(t *testing.T) {
 
 func TestDevServes(t *testing.T) {
 	p := startProcesses(t, 2, false)
-	d, ctx := p.open(), within(t)
-	registry := dems.Registry{Nodes: []dems.Registration{{ID: "n1", Address: "127.0.0.1:701"}, {ID: "n2", Address: "127.0.0.1:702"}}}
-	if err := d.Serves(ctx, nil, registry); err != nil {
-		t.Error(err)
+	d := p.open()
+	for endpoint, serves := range map[string]bool{
+		"http://127.0.0.1:7000": true, "http://localhost:7000/": true, "http://127.0.0.1:7001": false, "http://dems.example:7000": false, "://": false,
+	} {
+		if err := d.Serves([]string{"http://127.0.0.1:7000", endpoint}); (err == nil) != serves {
+			t.Errorf("%s: %v", endpoint, err)
+		} else if err != nil && !strings.Contains(err.Error(), "listens at http://127.0.0.1:7000") {
+			t.Errorf("%s: the error does not say where it is: %v", endpoint, err)
+		}
 	}
-	registry.Nodes[1].Address = "127.0.0.1:703"
-	if err := d.Serves(ctx, []string{"http://127.0.0.1:8080"}, registry); err == nil || !strings.Contains(err.Error(), "--endpoint") {
-		t.Errorf("another cluster: %v", err)
+	if err := os.Remove(filepath.Join(p.folder, devFrontEnd, "pid")); err != nil {
+		t.Fatal(err)
 	}
-	if err := d.Serves(ctx, nil, dems.Registry{}); err == nil {
-		t.Error("a cluster of which no node is known")
+	if err := d.Serves(nil); err == nil || !strings.Contains(err.Error(), "fe1 does not run") {
+		t.Errorf("without a front end: %v", err)
 	}
 	if got := d.Description(); !strings.Contains(got, p.folder) {
 		t.Error(got)

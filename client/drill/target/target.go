@@ -19,9 +19,8 @@ type Cluster interface {
 	Description() string
 	// Nodes returns the nodes, in order.
 	Nodes() []dems.NodeID
-	// Serves returns why the cluster is not the one that these endpoints lead to, nil where it is. The registry is what
-	// they say of it.
-	Serves(ctx context.Context, endpoints []string, registry dems.Registry) error
+	// Serves returns why the cluster is not the one that these endpoints lead to, nil where it is.
+	Serves(endpoints []string) error
 	// Kill ends a node's process without a chance to say anything.
 	Kill(ctx context.Context, id dems.NodeID) error
 	// Start has a node that was killed run again. It does not wait until the node has caught up.
