@@ -10,7 +10,7 @@ import (
 // The exit statuses.
 const (
 	exitDone          = 0
-	exitRefused       = 1 // the system refused it: a business rule, or something that does not exist
+	exitRefused       = 1 // the system refused it: a business rule, or something that does not exist; a drill did not pass
 	exitUsage         = 2 // wrong usage; also where the user log or standard output cannot be written
 	exitUnavailable   = 3 // certainly not applied, or no answer has a majority: try again later
 	exitIndeterminate = 4 // it may have been applied: ask again under the same key
@@ -54,6 +54,9 @@ var exitStatuses = map[dems.Code]int{
 func exitStatus(err error) int {
 	if err == nil {
 		return exitDone
+	}
+	if _, ok := errors.AsType[*verdictError](err); ok {
+		return exitRefused
 	}
 	if failed, ok := errors.AsType[*client.Error](err); ok {
 		if status, known := exitStatuses[failed.Code]; known {

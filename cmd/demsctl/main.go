@@ -1,5 +1,5 @@
 // Command demsctl is the command line of DEMS: the operations of managers and customers, a look at the cluster and its
-// logs, and a load generator. It talks to front ends and to nothing else.
+// logs, a load generator, and failure drills. It talks to front ends and, but for drills, to nothing else.
 package main
 
 import (

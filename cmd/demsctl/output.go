@@ -131,14 +131,19 @@ func (p *page) field(field cell, width int, right bool) {
 	if right {
 		p.WriteString(padding)
 	}
-	if p.colour && field.colour != "" {
-		text = "\x1b[" + field.colour + "m" + text + "\x1b[0m"
-	}
-	p.WriteString(text)
+	p.WriteString(p.coloured(field.colour, text))
 	if !right {
 		p.WriteString(padding)
 	}
 	p.WriteString("  ")
+}
+
+// coloured returns a text in a colour, where there are colours.
+func (p *page) coloured(colour, text string) string {
+	if !p.colour || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
 // cells returns fields without colour.

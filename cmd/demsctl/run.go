@@ -72,7 +72,7 @@ Every flag can be given in the environment: --log-dir as DEMSCTL_LOG_DIR, and so
 DEMS_ENDPOINTS, --user from DEMS_USER and --log-dir from DEMS_LOG_DIR; a bearer token comes from DEMS_TOKEN alone.
 A flag goes before DEMSCTL_…, and that before DEMS_….
 
-Exit status: 0 done; 1 the system refused it; 2 wrong usage, or the user log or the output cannot be written;
+Exit status: 0 done; 1 the system refused it, or a drill did not pass; 2 wrong usage, or the user log or the output cannot be written;
 3 unavailable, nothing was applied or no answer has a majority; 4 indeterminate, it may have been applied.`,
 		Example: `  demsctl --user TORM2345 event add TORM100519 seminar --capacity 3
   demsctl --user MTLC0001 book TORM100519 seminar
@@ -93,7 +93,7 @@ Exit status: 0 done; 1 the system refused it; 2 wrong usage, or the user log or 
 	p.addOutputFlag(flags)
 	root.AddCommand(p.operations()...)
 	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.incidentsCommand(), p.logCommand(), p.faultCommand(), p.shellCommand(),
-		p.benchCommand(), p.versionCommand(), p.completionCommand())
+		p.benchCommand(), p.drillCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	for _, command := range root.Commands() {
 		if command.Name() == "help" {
@@ -217,6 +217,9 @@ func (p *program) logger() *slog.Logger {
 func (p *program) complain(command *cobra.Command, err error) {
 	if _, told := errors.AsType[*lineError](err); told {
 		return
+	}
+	if _, alone := err.(*verdictError); alone && p.output == "table" {
+		return // it is the last line of the report
 	}
 	failed, ok := errors.AsType[*client.Error](err)
 	if ok && p.output == "json" {

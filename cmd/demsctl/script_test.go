@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 			"main":     runMain,
 			"fault":    fault,
 			"fail":     fail,
-			"report":   report,
+			"report":   reportIncident,
 			"injected": wantInjected,
 			"requests": wantRequests,
 			"onekey":   wantOneKey,
@@ -138,8 +138,8 @@ func fail(ts *testscript.TestScript, _ bool, arguments []string) {
 	}
 }
 
-// report is "report KIND NODE BY DETAIL": an incident happens.
-func report(ts *testscript.TestScript, _ bool, arguments []string) {
+// reportIncident is "report KIND NODE BY DETAIL": an incident happens.
+func reportIncident(ts *testscript.TestScript, _ bool, arguments []string) {
 	incident := dems.Incident{Node: dems.NodeID(arguments[1]), By: arguments[2], Detail: arguments[3]}
 	for _, kind := range dems.IncidentKinds() {
 		if kind.String() == arguments[0] {
