@@ -25,8 +25,8 @@ func TestEveryGroupIsByItself(t *testing.T) {
 			t.Logf("%d clients: %d operations in %d groups: %v", clients, len(operations), groups, codes)
 			for _, code := range append([]dems.Code{dems.OK}, refusals...) {
 				// With few clients there is no group in which an ID exists under two types.
-				if codes[code] < 5 && (clients > 2 || code != dems.AmbiguousEventType) {
-					t.Errorf("%s was answered %d times in %d operations of %d clients", code, codes[code], len(operations), clients)
+				if codes[code] == 0 && (clients > 2 || code != dems.AmbiguousEventType) {
+					t.Errorf("%s was never answered in %d operations of %d clients", code, len(operations), clients)
 				}
 			}
 			done := make(map[dems.Outcome]int)
@@ -40,8 +40,8 @@ func TestEveryGroupIsByItself(t *testing.T) {
 				}
 			}
 			for outcome := dems.Created; outcome <= dems.Rebooked; outcome++ {
-				if done[outcome] < 10 {
-					t.Errorf("%d times %s in %d operations of %d clients", done[outcome], outcome, len(operations), clients)
+				if done[outcome] == 0 {
+					t.Errorf("nothing was %s in %d operations of %d clients", outcome, len(operations), clients)
 				}
 			}
 			if err := traffic.Clear(t.Context()); err != nil {
