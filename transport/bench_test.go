@@ -116,7 +116,7 @@ func BenchmarkRaftStream(b *testing.B) {
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
 			n1, n2 := start(b, "n1", Config{}), start(b, "n2", Config{})
 			n2.config.Resolve = func(dems.NodeID) (string, bool) { return n1.Addr().String(), true }
-			listening, dialling := n1.RaftLayer(1), n2.RaftLayer(1)
+			listening, dialling := n1.RaftLayer(1, dems.Origin{}), n2.RaftLayer(1, dems.Origin{})
 			go func() {
 				stream, err := listening.Accept()
 				if err == nil {

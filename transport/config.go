@@ -29,8 +29,11 @@ type Config struct {
 	StatelessResetKeyFile string
 	// DialTimeout bounds connecting, handshake included; default 2 s.
 	DialTimeout time.Duration
-	// CallTimeout bounds calls whose context has no deadline, except Votes; default 10 s.
+	// CallTimeout bounds calls whose context has no deadline, except Votes and Backup; default 10 s.
 	CallTimeout time.Duration
+	// PartTimeout bounds how long whoever reads a backup may take to take one piece of it; default 30 s. The node keeps a
+	// copy of what changes meanwhile.
+	PartTimeout time.Duration
 	// IdleTimeout is after how long without a packet a connection counts as dead; default 2 s. The shorter of both ends'
 	// counts. Danger: much shorter, and a busy machine loses healthy connections.
 	IdleTimeout time.Duration
@@ -55,6 +58,8 @@ const (
 	maxRequestBytes = dems.MaxEntryBytes + 1024
 	// maxPageBytes is the largest run of city log records that a client may ask for, in bytes.
 	maxPageBytes = 16 << 20
+	// maxPartBytes is the largest piece of a backup, in bytes.
+	maxPartBytes = 4 << 20
 	// maxHeaderBytes is the largest HTTP header, in bytes.
 	maxHeaderBytes = 16 << 10
 	// maxPendingVotes is how many votes wait for one slow reader; at the limit its stream is ended.
@@ -80,7 +85,8 @@ func (c Config) withDefaults() (Config, error) {
 	for _, duration := range []struct {
 		value    *time.Duration
 		standard time.Duration
-	}{{&c.DialTimeout, 2 * time.Second}, {&c.CallTimeout, 10 * time.Second}, {&c.IdleTimeout, 2 * time.Second}} {
+	}{{&c.DialTimeout, 2 * time.Second}, {&c.CallTimeout, 10 * time.Second}, {&c.IdleTimeout, 2 * time.Second},
+		{&c.PartTimeout, 30 * time.Second}} {
 		if *duration.value == 0 {
 			*duration.value = duration.standard
 		}
@@ -88,7 +94,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.KeepAlivePeriod == 0 {
 		c.KeepAlivePeriod = c.IdleTimeout / 3
 	}
-	if c.DialTimeout < 0 || c.CallTimeout < 0 || c.KeepAlivePeriod <= 0 || c.KeepAlivePeriod > c.IdleTimeout/2 {
+	if c.DialTimeout < 0 || c.CallTimeout < 0 || c.PartTimeout < 0 || c.KeepAlivePeriod <= 0 || c.KeepAlivePeriod > c.IdleTimeout/2 {
 		return c, fmt.Errorf("transport: timeouts must be positive, and the keep-alive period (%v) at most half of the idle timeout (%v)",
 			c.KeepAlivePeriod, c.IdleTimeout)
 	}
@@ -150,4 +156,7 @@ type Handler interface {
 	Replace(ctx context.Context, id dems.NodeID) error
 	// Inject makes the node misbehave, or with dems.NoFault ends that; BadRequest unless the node was started for drills.
 	Inject(ctx context.Context, fault dems.Fault) error
+	// Backup hands over a backup of the state at an index that is at least minIndex: first what it is of, then its bytes. The
+	// data of a part belongs to whoever calls send again when send returns. Send may block.
+	Backup(ctx context.Context, minIndex uint64, send func(dems.BackupPart) error) error
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"dems"
+
 	"github.com/hashicorp/raft"
 	"github.com/quic-go/quic-go"
 )
@@ -20,7 +22,7 @@ func TestANodeReachesItself(t *testing.T) {
 		if _, err := n1.Peer("n1").Propose(t.Context(), []byte("x")); err != nil {
 			t.Errorf("a call: %v", err)
 		}
-		network := raft.NewNetworkTransport(n1.RaftLayer(1), 1, 2*time.Second, io.Discard)
+		network := raft.NewNetworkTransport(n1.RaftLayer(1, dems.Origin{}), 1, 2*time.Second, io.Discard)
 		defer network.Close()
 		go func() {
 			request := <-network.Consumer()
@@ -40,7 +42,7 @@ func TestANodeReachesItself(t *testing.T) {
 // second.
 func TestStreamsForAnotherLifeAreRefused(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
-		n1, n2 := lab.start("n1", Config{}).RaftLayer(2), lab.start("n2", Config{}).RaftLayer(7)
+		n1, n2 := lab.start("n1", Config{}).RaftLayer(2, dems.Origin{}), lab.start("n2", Config{}).RaftLayer(7, dems.Origin{})
 		open := func(address raft.ServerAddress, first []byte) (accepted, dialled *raftStream) {
 			stream, err := n2.Dial(address, time.Second)
 			if err != nil {
@@ -101,10 +103,38 @@ func TestStreamsForAnotherLifeAreRefused(t *testing.T) {
 }
 
 func TestRaftAddresses(t *testing.T) {
-	layer := start(t, "n1", Config{}).RaftLayer(1)
+	layer := start(t, "n1", Config{}).RaftLayer(1, dems.Origin{})
 	for _, address := range []raft.ServerAddress{"", "n2", "n2.", ".1", "n2.x", "n2.-1", "n2.1.1", "N2.1", "n2.18446744073709551616"} {
 		if _, err := layer.Dial(address, time.Second); err == nil || !strings.Contains(err.Error(), "raft address") {
 			t.Errorf("%q: %v", address, err)
 		}
+	}
+}
+
+// TestStreamsOfAnotherClusterAreRefused has nodes of the same names and incarnations meet that were restored from different
+// backups, or of which one was not restored.
+func TestStreamsOfAnotherClusterAreRefused(t *testing.T) {
+	one, other := dems.Origin{Index: 7, Digest: dems.Digest{1}}, dems.Origin{Index: 7, Digest: dems.Digest{2}}
+	for _, origins := range [][2]dems.Origin{{one, one}, {one, other}, {{}, one}, {one, {}}, {{}, {}}} {
+		inLab(t, func(t *testing.T, lab *lab) {
+			n1, n2 := lab.start("n1", Config{}).RaftLayer(1, origins[0]), lab.start("n2", Config{}).RaftLayer(1, origins[1])
+			dialled, err := n2.Dial("n1.1", time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dialled.Close()
+			if _, err := dialled.Write([]byte("vote")); err != nil {
+				t.Fatal(err)
+			}
+			accepted, err := n1.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer accepted.Close()
+			got := make([]byte, 4)
+			if _, err := io.ReadFull(accepted, got); (err == nil) != (origins[0] == origins[1]) {
+				t.Errorf("to %v from %v: read %q, %v", origins[0], origins[1], got, err)
+			}
+		})
 	}
 }

@@ -126,6 +126,7 @@ type stub struct {
 	stateAt   func(context.Context, uint64) (dems.Digest, error)
 	replace   func(context.Context, dems.NodeID) error
 	inject    func(context.Context, dems.Fault) error
+	backup    func(context.Context, uint64, func(dems.BackupPart) error) error
 }
 
 func (s *stub) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
@@ -167,6 +168,10 @@ func (s *stub) StateAt(ctx context.Context, index uint64) (dems.Digest, error) {
 func (s *stub) Replace(ctx context.Context, id dems.NodeID) error { return s.replace(ctx, id) }
 
 func (s *stub) Inject(ctx context.Context, fault dems.Fault) error { return s.inject(ctx, fault) }
+
+func (s *stub) Backup(ctx context.Context, minIndex uint64, send func(dems.BackupPart) error) error {
+	return s.backup(ctx, minIndex, send)
+}
 
 // echo answers a proposal with what was proposed.
 func echo(_ context.Context, entry []byte) (dems.BatchReply, error) {

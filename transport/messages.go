@@ -171,7 +171,10 @@ func encodeStatus(status *dems.NodeStatus) *rpc.StatusReply {
 	message := &rpc.StatusReply{
 		Incarnation: status.Incarnation, Address: status.Address, Version: status.Version, Fresh: status.Fresh,
 		Ready: status.Ready, Leader: string(status.Leader), Term: status.Term, Applied: status.Applied,
-		Digest: status.Digest[:], Configuration: status.Configuration,
+		Digest: status.Digest[:], Configuration: status.Configuration, OriginIndex: status.Origin.Index,
+	}
+	if status.Origin != (dems.Origin{}) {
+		message.OriginDigest = status.Origin.Digest[:]
 	}
 	for _, member := range status.Members {
 		message.Members = append(message.Members, &rpc.Member{
@@ -191,8 +194,12 @@ func decodeStatus(node dems.NodeID, message *rpc.StatusReply) (dems.NodeStatus, 
 	status := dems.NodeStatus{
 		ID: node, Incarnation: message.Incarnation, Address: message.Address, Version: message.Version,
 		Fresh: message.Fresh, Ready: message.Ready, Leader: dems.NodeID(message.Leader), Term: message.Term,
-		Applied: message.Applied, Configuration: message.Configuration,
+		Applied: message.Applied, Configuration: message.Configuration, Origin: dems.Origin{Index: message.OriginIndex},
 	}
+	if len(message.OriginDigest) != 0 && len(message.OriginDigest) != len(status.Origin.Digest) {
+		return dems.NodeStatus{}, malformedReply("a status with an origin of %d bytes", len(message.OriginDigest))
+	}
+	copy(status.Origin.Digest[:], message.OriginDigest)
 	if len(message.Digest) != len(status.Digest) || len(message.Members) > dems.MaxRegistrations ||
 		len(message.Standings) > dems.MaxRegistrations ||
 		len(message.Address) > dems.MaxNameBytes || len(message.Version) > dems.MaxNameBytes {

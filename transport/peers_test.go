@@ -48,7 +48,7 @@ func stranger(t *testing.T, address net.Addr, config *tls.Config) error {
 func TestOnlyTheClusterGetsIn(t *testing.T) {
 	node := start(t, "n1", Config{})
 	node.Serve(&stub{})
-	layer := node.RaftLayer(1)
+	layer := node.RaftLayer(1, dems.Origin{})
 	admitted := make(chan struct{}, 16)
 	node.start(func() {
 		for {

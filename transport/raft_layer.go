@@ -27,10 +27,13 @@ const (
 // raftLayer implements raft.StreamLayer. It holds one connection for each node dialled; every net.Conn is a stream on it.
 //
 // A stream begins with the incarnation that it is meant for, and another one refuses it. Without that a leader that has
-// been replaced and does not know it yet would take what a node's new, empty life stores for the promise of the old one.
+// been replaced and does not know it yet would take what a node's new, empty life stores for the promise of the old one. What
+// makes clusters that were restored from different backups, or from none, different is mixed into it: their logs have entries
+// with the same index and term that are not the same.
 type raftLayer struct {
 	endpoint    *Endpoint
 	incarnation uint64
+	mark        uint64        // of the backup
 	incoming    chan net.Conn // unbuffered: who does not accept holds the peer back
 	ctx         context.Context
 	cancel      context.CancelFunc
@@ -42,10 +45,11 @@ type raftLayer struct {
 
 var _ raft.StreamLayer = (*raftLayer)(nil)
 
-func newRaftLayer(endpoint *Endpoint, incarnation uint64) *raftLayer {
+func newRaftLayer(endpoint *Endpoint, incarnation uint64, origin dems.Origin) *raftLayer {
 	layer := &raftLayer{
 		endpoint:    endpoint,
 		incarnation: incarnation,
+		mark:        origin.Mark(),
 		incoming:    make(chan net.Conn),
 		connectors:  make(map[dems.NodeID]*connector),
 		streams:     make(map[*raftStream]struct{}),
@@ -104,7 +108,7 @@ func (l *raftLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net
 	if err != nil {
 		return nil, fmt.Errorf("raft stream to %s: %w", address, err)
 	}
-	stream.unsent = binary.LittleEndian.AppendUint64(nil, incarnation)
+	stream.unsent = binary.LittleEndian.AppendUint64(nil, incarnation^l.mark)
 	if !l.track(stream) {
 		stream.Close()
 		return nil, net.ErrClosed
@@ -218,10 +222,11 @@ func (s *raftStream) readIncarnation() error {
 	if _, err := io.ReadFull(s.Stream, wanted[:]); err != nil {
 		return streamError(err)
 	}
-	if got := binary.LittleEndian.Uint64(wanted[:]); got != s.layer.incarnation {
+	if got := binary.LittleEndian.Uint64(wanted[:]) ^ s.layer.mark; got != s.layer.incarnation {
 		s.CancelRead(streamRefused)
 		s.CancelWrite(streamRefused)
-		return fmt.Errorf("a raft stream for incarnation %d: this is %d", got, s.layer.incarnation)
+		return fmt.Errorf("a raft stream for incarnation %d of this cluster, or from another cluster: this is incarnation %d",
+			got, s.layer.incarnation)
 	}
 	return nil
 }

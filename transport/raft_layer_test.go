@@ -20,7 +20,7 @@ import (
 
 // raftPair returns the Raft layers of n1 and n2 in a lab.
 func raftPair(lab *lab) (n1, n2 raft.StreamLayer) {
-	return lab.start("n1", Config{}).RaftLayer(1), lab.start("n2", Config{}).RaftLayer(1)
+	return lab.start("n1", Config{}).RaftLayer(1, dems.Origin{}), lab.start("n2", Config{}).RaftLayer(1, dems.Origin{})
 }
 
 // connected returns the two ends of a stream that n2 dialled and on which it has written one byte.
@@ -166,7 +166,7 @@ func TestRaftDialFails(t *testing.T) {
 func TestClosingTheLayerEndsItsStreams(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
 		endpoint := lab.start("n1", Config{})
-		n1, n2 := endpoint.RaftLayer(1), lab.start("n2", Config{}).RaftLayer(1)
+		n1, n2 := endpoint.RaftLayer(1, dems.Origin{}), lab.start("n2", Config{}).RaftLayer(1, dems.Origin{})
 		accepted, dialled := connected(t, n1, n2)
 		n1.Close()
 		if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
@@ -181,18 +181,18 @@ func TestClosingTheLayerEndsItsStreams(t *testing.T) {
 		if _, err := refused.Read(make([]byte, 1)); err == nil || err == io.EOF {
 			t.Errorf("nobody listens: %v", err)
 		}
-		again := endpoint.RaftLayer(1)
+		again := endpoint.RaftLayer(1, dems.Origin{})
 		_, dialledAgain := connected(t, again, n2)
 		if dialledAgain.(*raftStream).connection != dialled.(*raftStream).connection {
 			t.Error("another connection")
 		}
 		// A layer that follows ends the one before.
-		endpoint.RaftLayer(1)
+		endpoint.RaftLayer(1, dems.Origin{})
 		if _, err := again.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the layer before: %v", err)
 		}
 		endpoint.Close()
-		if _, err := endpoint.RaftLayer(1).Accept(); !errors.Is(err, net.ErrClosed) {
+		if _, err := endpoint.RaftLayer(1, dems.Origin{}).Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("a layer of a closed endpoint: %v", err)
 		}
 	})
@@ -204,10 +204,10 @@ func TestRaftDialsAgain(t *testing.T) {
 			inLab(t, func(t *testing.T, lab *lab) {
 				config := Config{StatelessResetKeyFile: t.TempDir() + "/reset.key"}
 				node := lab.start("n1", config)
-				n2 := lab.start("n2", Config{}).RaftLayer(1)
-				_, old := connected(t, node.RaftLayer(1), n2)
+				n2 := lab.start("n2", Config{}).RaftLayer(1, dems.Origin{})
+				_, old := connected(t, node.RaftLayer(1, dems.Origin{}), n2)
 				end(node)
-				n1 := lab.start("n1", config).RaftLayer(1)
+				n1 := lab.start("n1", config).RaftLayer(1, dems.Origin{})
 				// What Raft does next is to send something on the stream that it has.
 				old.Write(make([]byte, 100))
 				if _, err := old.Read(make([]byte, 1)); err == nil {
@@ -261,7 +261,7 @@ func startRaft(t *testing.T, lab *lab) *raftCluster {
 		id := string(server.ID)
 		logger := hclog.NewNullLogger()
 		transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: lab.start(id, Config{}).RaftLayer(1), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
+			Stream: lab.start(id, Config{}).RaftLayer(1, dems.Origin{}), MaxPool: 3, Timeout: 5 * time.Second, Logger: logger,
 		})
 		store, snapshots := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 		config := raft.DefaultConfig()
@@ -339,8 +339,8 @@ func TestRaftCluster(t *testing.T) {
 
 func TestFrontEndsMaySpeakNoRaft(t *testing.T) {
 	inLab(t, func(t *testing.T, lab *lab) {
-		n1 := lab.start("n1", Config{}).RaftLayer(1)
-		frontEnd := lab.start("fe1", Config{}).RaftLayer(1)
+		n1 := lab.start("n1", Config{}).RaftLayer(1, dems.Origin{})
+		frontEnd := lab.start("fe1", Config{}).RaftLayer(1, dems.Origin{})
 		stream, err := frontEnd.Dial("n1.1", time.Second)
 		if err == nil {
 			stream.Write(make([]byte, 10))

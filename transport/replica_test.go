@@ -37,6 +37,7 @@ func TestEveryMethodCrosses(t *testing.T) {
 		ID: "n3", Incarnation: 3, Address: "host:7000", Version: "v1", Fresh: true, Ready: true, Leader: "n2", Term: 4,
 		Applied: 5, Digest: dems.Digest{7}, Configuration: 6,
 		Members: []dems.Member{{ID: "n1", Address: "a:1", Suffrage: dems.Voter}, {ID: "n2", Address: "b:2", Suffrage: dems.Nonvoter}},
+		Origin:  dems.Origin{Index: 9, Digest: dems.Digest{15: 8}},
 	}
 	queries := dems.QueryBatch{MinIndex: 9, Queries: []dems.Query{
 		scheduleQuery(), {Kind: dems.RegistryQuery, Log: true}, scheduleQuery(),
@@ -145,6 +146,7 @@ func TestBeforeServeNothingIsReady(t *testing.T) {
 		"ReadIndex": func() error { _, err := replica.ReadIndex(t.Context()); return err },
 		"CityLog":   func() error { _, err := replica.CityLog(t.Context(), dems.City{'T', 'O', 'R'}, 0, 1); return err },
 		"Transfer":  func() error { return replica.Transfer(t.Context(), "") },
+		"Backup":    func() error { return replica.Backup(t.Context(), 0, func(dems.BackupPart) error { return nil }) },
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) { kind(t, call(), dems.NotReady) })

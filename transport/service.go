@@ -39,7 +39,8 @@ func newServiceHandler(endpoint *Endpoint) http.Handler {
 			return
 		}
 		w.Header()["Date"] = nil // nobody reads it
-		if r.URL.Path == rpc.ReplicaVotesProcedure {
+		switch r.URL.Path {
+		case rpc.ReplicaVotesProcedure, rpc.ReplicaBackupProcedure:
 			r = r.WithContext(context.WithValue(r.Context(), writerKey{}, http.NewResponseController(w)))
 		}
 		handler.ServeHTTP(w, r)

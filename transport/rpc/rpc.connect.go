@@ -63,6 +63,8 @@ const (
 	ReplicaReplaceProcedure = "/dems.v1.Replica/Replace"
 	// ReplicaInjectProcedure is the fully-qualified name of the Replica's Inject RPC.
 	ReplicaInjectProcedure = "/dems.v1.Replica/Inject"
+	// ReplicaBackupProcedure is the fully-qualified name of the Replica's Backup RPC.
+	ReplicaBackupProcedure = "/dems.v1.Replica/Backup"
 )
 
 // ReplicaClient is a client for the dems.v1.Replica service.
@@ -80,6 +82,7 @@ type ReplicaClient interface {
 	StateAt(context.Context, *StateAtRequest) (*StateAtReply, error)
 	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
 	Inject(context.Context, *InjectRequest) (*InjectReply, error)
+	Backup(context.Context, *BackupRequest) (*connect.ServerStreamForClient[BackupReply], error)
 }
 
 // NewReplicaClient constructs a client for the dems.v1.Replica service. By default, it uses the
@@ -171,6 +174,12 @@ func NewReplicaClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(replicaMethods.ByName("Inject")),
 			connect.WithClientOptions(opts...),
 		),
+		backup: connect.NewClient[BackupRequest, BackupReply](
+			httpClient,
+			baseURL+ReplicaBackupProcedure,
+			connect.WithSchema(replicaMethods.ByName("Backup")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -189,6 +198,7 @@ type replicaClient struct {
 	stateAt   *connect.Client[StateAtRequest, StateAtReply]
 	replace   *connect.Client[ReplaceRequest, ReplaceReply]
 	inject    *connect.Client[InjectRequest, InjectReply]
+	backup    *connect.Client[BackupRequest, BackupReply]
 }
 
 // Propose calls dems.v1.Replica.Propose.
@@ -304,6 +314,11 @@ func (c *replicaClient) Inject(ctx context.Context, req *InjectRequest) (*Inject
 	return nil, err
 }
 
+// Backup calls dems.v1.Replica.Backup.
+func (c *replicaClient) Backup(ctx context.Context, req *BackupRequest) (*connect.ServerStreamForClient[BackupReply], error) {
+	return c.backup.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // ReplicaHandler is an implementation of the dems.v1.Replica service.
 type ReplicaHandler interface {
 	Propose(context.Context, *ProposeRequest) (*BatchReply, error)
@@ -319,6 +334,7 @@ type ReplicaHandler interface {
 	StateAt(context.Context, *StateAtRequest) (*StateAtReply, error)
 	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
 	Inject(context.Context, *InjectRequest) (*InjectReply, error)
+	Backup(context.Context, *BackupRequest, *connect.ServerStream[BackupReply]) error
 }
 
 // NewReplicaHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -406,6 +422,12 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(replicaMethods.ByName("Inject")),
 		connect.WithHandlerOptions(opts...),
 	)
+	replicaBackupHandler := connect.NewServerStreamHandlerSimple(
+		ReplicaBackupProcedure,
+		svc.Backup,
+		connect.WithSchema(replicaMethods.ByName("Backup")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dems.v1.Replica/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ReplicaProposeProcedure:
@@ -434,6 +456,8 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 			replicaReplaceHandler.ServeHTTP(w, r)
 		case ReplicaInjectProcedure:
 			replicaInjectHandler.ServeHTTP(w, r)
+		case ReplicaBackupProcedure:
+			replicaBackupHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -493,4 +517,8 @@ func (UnimplementedReplicaHandler) Replace(context.Context, *ReplaceRequest) (*R
 
 func (UnimplementedReplicaHandler) Inject(context.Context, *InjectRequest) (*InjectReply, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Inject is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Backup(context.Context, *BackupRequest, *connect.ServerStream[BackupReply]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Backup is not implemented"))
 }

@@ -727,6 +727,8 @@ type StatusReply struct {
 	Configuration uint64                 `protobuf:"varint,10,opt,name=configuration,proto3" json:"configuration,omitempty"`
 	Members       []*Member              `protobuf:"bytes,11,rep,name=members,proto3" json:"members,omitempty"`
 	Standings     []*Standing            `protobuf:"bytes,12,rep,name=standings,proto3" json:"standings,omitempty"`
+	OriginIndex   uint64                 `protobuf:"varint,13,opt,name=origin_index,json=originIndex,proto3" json:"origin_index,omitempty"`
+	OriginDigest  []byte                 `protobuf:"bytes,14,opt,name=origin_digest,json=originDigest,proto3" json:"origin_digest,omitempty"` // 16 bytes, or none where the cluster was not restored from a backup
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,6 +843,20 @@ func (x *StatusReply) GetMembers() []*Member {
 func (x *StatusReply) GetStandings() []*Standing {
 	if x != nil {
 		return x.Standings
+	}
+	return nil
+}
+
+func (x *StatusReply) GetOriginIndex() uint64 {
+	if x != nil {
+		return x.OriginIndex
+	}
+	return 0
+}
+
+func (x *StatusReply) GetOriginDigest() []byte {
+	if x != nil {
+		return x.OriginDigest
 	}
 	return nil
 }
@@ -1669,6 +1685,111 @@ func (*InjectReply) Descriptor() ([]byte, []int) {
 	return file_rpc_proto_rawDescGZIP(), []int{27}
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MinIndex      uint64                 `protobuf:"varint,1,opt,name=min_index,json=minIndex,proto3" json:"min_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_rpc_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *BackupRequest) GetMinIndex() uint64 {
+	if x != nil {
+		return x.MinIndex
+	}
+	return 0
+}
+
+// The first reply tells what the backup is of and has no data, the others have data only.
+type BackupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Digest        []byte                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // 16 bytes
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupReply) Reset() {
+	*x = BackupReply{}
+	mi := &file_rpc_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupReply) ProtoMessage() {}
+
+func (x *BackupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_rpc_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
+func (*BackupReply) Descriptor() ([]byte, []int) {
+	return file_rpc_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *BackupReply) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BackupReply) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *BackupReply) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // ReplicaError is the detail of every error that a node sends.
 type ReplicaError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1680,7 +1801,7 @@ type ReplicaError struct {
 
 func (x *ReplicaError) Reset() {
 	*x = ReplicaError{}
-	mi := &file_rpc_proto_msgTypes[28]
+	mi := &file_rpc_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1813,7 @@ func (x *ReplicaError) String() string {
 func (*ReplicaError) ProtoMessage() {}
 
 func (x *ReplicaError) ProtoReflect() protoreflect.Message {
-	mi := &file_rpc_proto_msgTypes[28]
+	mi := &file_rpc_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1826,7 @@ func (x *ReplicaError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaError.ProtoReflect.Descriptor instead.
 func (*ReplicaError) Descriptor() ([]byte, []int) {
-	return file_rpc_proto_rawDescGZIP(), []int{28}
+	return file_rpc_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReplicaError) GetKind() ErrorKind {
@@ -1769,7 +1890,7 @@ const file_rpc_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1c\n" +
 	"\tcondition\x18\x03 \x01(\rR\tcondition\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\x04R\x05since\x12\x17\n" +
-	"\aby_hand\x18\x05 \x01(\bR\x06byHand\"\xef\x02\n" +
+	"\aby_hand\x18\x05 \x01(\bR\x06byHand\"\xb7\x03\n" +
 	"\vStatusReply\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1783,7 +1904,9 @@ const file_rpc_proto_rawDesc = "" +
 	"\rconfiguration\x18\n" +
 	" \x01(\x04R\rconfiguration\x12)\n" +
 	"\amembers\x18\v \x03(\v2\x0f.dems.v1.MemberR\amembers\x12/\n" +
-	"\tstandings\x18\f \x03(\v2\x11.dems.v1.StandingR\tstandings\"\x12\n" +
+	"\tstandings\x18\f \x03(\v2\x11.dems.v1.StandingR\tstandings\x12!\n" +
+	"\forigin_index\x18\r \x01(\x04R\voriginIndex\x12#\n" +
+	"\rorigin_digest\x18\x0e \x01(\fR\foriginDigest\"\x12\n" +
 	"\x10ReadIndexRequest\"&\n" +
 	"\x0eReadIndexReply\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"W\n" +
@@ -1831,7 +1954,13 @@ const file_rpc_proto_rawDesc = "" +
 	"\x05peers\x18\x05 \x03(\tR\x05peers\x12\x1c\n" +
 	"\tdirection\x18\x06 \x01(\rR\tdirection\x12\x19\n" +
 	"\blasts_ms\x18\a \x01(\rR\alastsMs\"\r\n" +
-	"\vInjectReply\"N\n" +
+	"\vInjectReply\",\n" +
+	"\rBackupRequest\x12\x1b\n" +
+	"\tmin_index\x18\x01 \x01(\x04R\bminIndex\"O\n" +
+	"\vBackupReply\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"N\n" +
 	"\fReplicaError\x12&\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x12.dems.v1.ErrorKindR\x04kind\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader*\x98\x01\n" +
@@ -1840,7 +1969,7 @@ const file_rpc_proto_rawDesc = "" +
 	"\x15ERROR_KIND_NOT_LEADER\x10\x01\x12\x1a\n" +
 	"\x16ERROR_KIND_NOT_APPLIED\x10\x02\x12\x1a\n" +
 	"\x16ERROR_KIND_BAD_REQUEST\x10\x03\x12\x18\n" +
-	"\x14ERROR_KIND_NOT_READY\x10\x042\xfa\x05\n" +
+	"\x14ERROR_KIND_NOT_READY\x10\x042\xb4\x06\n" +
 	"\aReplica\x127\n" +
 	"\aPropose\x12\x17.dems.v1.ProposeRequest\x1a\x13.dems.v1.BatchReply\x123\n" +
 	"\x05Query\x12\x15.dems.v1.QueryRequest\x1a\x13.dems.v1.QueryReply\x125\n" +
@@ -1854,7 +1983,8 @@ const file_rpc_proto_rawDesc = "" +
 	"\aSuspect\x12\x17.dems.v1.SuspectRequest\x1a\x15.dems.v1.SuspectReply\x129\n" +
 	"\aStateAt\x12\x17.dems.v1.StateAtRequest\x1a\x15.dems.v1.StateAtReply\x129\n" +
 	"\aReplace\x12\x17.dems.v1.ReplaceRequest\x1a\x15.dems.v1.ReplaceReply\x126\n" +
-	"\x06Inject\x12\x16.dems.v1.InjectRequest\x1a\x14.dems.v1.InjectReplyB\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
+	"\x06Inject\x12\x16.dems.v1.InjectRequest\x1a\x14.dems.v1.InjectReply\x128\n" +
+	"\x06Backup\x12\x16.dems.v1.BackupRequest\x1a\x14.dems.v1.BackupReply0\x01B\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
 
 var (
 	file_rpc_proto_rawDescOnce sync.Once
@@ -1869,7 +1999,7 @@ func file_rpc_proto_rawDescGZIP() []byte {
 }
 
 var file_rpc_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_rpc_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_rpc_proto_goTypes = []any{
 	(ErrorKind)(0),           // 0: dems.v1.ErrorKind
 	(*ProposeRequest)(nil),   // 1: dems.v1.ProposeRequest
@@ -1900,7 +2030,9 @@ var file_rpc_proto_goTypes = []any{
 	(*ReplaceReply)(nil),     // 26: dems.v1.ReplaceReply
 	(*InjectRequest)(nil),    // 27: dems.v1.InjectRequest
 	(*InjectReply)(nil),      // 28: dems.v1.InjectReply
-	(*ReplicaError)(nil),     // 29: dems.v1.ReplicaError
+	(*BackupRequest)(nil),    // 29: dems.v1.BackupRequest
+	(*BackupReply)(nil),      // 30: dems.v1.BackupReply
+	(*ReplicaError)(nil),     // 31: dems.v1.ReplicaError
 }
 var file_rpc_proto_depIdxs = []int32{
 	2,  // 0: dems.v1.BatchReply.vote:type_name -> dems.v1.Vote
@@ -1921,21 +2053,23 @@ var file_rpc_proto_depIdxs = []int32{
 	23, // 15: dems.v1.Replica.StateAt:input_type -> dems.v1.StateAtRequest
 	25, // 16: dems.v1.Replica.Replace:input_type -> dems.v1.ReplaceRequest
 	27, // 17: dems.v1.Replica.Inject:input_type -> dems.v1.InjectRequest
-	3,  // 18: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
-	5,  // 19: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
-	7,  // 20: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
-	3,  // 21: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
-	12, // 22: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
-	14, // 23: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
-	16, // 24: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
-	18, // 25: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
-	20, // 26: dems.v1.Replica.Report:output_type -> dems.v1.ReportReply
-	22, // 27: dems.v1.Replica.Suspect:output_type -> dems.v1.SuspectReply
-	24, // 28: dems.v1.Replica.StateAt:output_type -> dems.v1.StateAtReply
-	26, // 29: dems.v1.Replica.Replace:output_type -> dems.v1.ReplaceReply
-	28, // 30: dems.v1.Replica.Inject:output_type -> dems.v1.InjectReply
-	18, // [18:31] is the sub-list for method output_type
-	5,  // [5:18] is the sub-list for method input_type
+	29, // 18: dems.v1.Replica.Backup:input_type -> dems.v1.BackupRequest
+	3,  // 19: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
+	5,  // 20: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
+	7,  // 21: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
+	3,  // 22: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
+	12, // 23: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
+	14, // 24: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
+	16, // 25: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
+	18, // 26: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
+	20, // 27: dems.v1.Replica.Report:output_type -> dems.v1.ReportReply
+	22, // 28: dems.v1.Replica.Suspect:output_type -> dems.v1.SuspectReply
+	24, // 29: dems.v1.Replica.StateAt:output_type -> dems.v1.StateAtReply
+	26, // 30: dems.v1.Replica.Replace:output_type -> dems.v1.ReplaceReply
+	28, // 31: dems.v1.Replica.Inject:output_type -> dems.v1.InjectReply
+	30, // 32: dems.v1.Replica.Backup:output_type -> dems.v1.BackupReply
+	19, // [19:33] is the sub-list for method output_type
+	5,  // [5:19] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
@@ -1952,7 +2086,7 @@ func file_rpc_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rpc_proto_rawDesc), len(file_rpc_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
