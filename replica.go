@@ -162,7 +162,7 @@ type NodeStatus struct {
 	Incarnation   uint64
 	Address       string
 	Version       string
-	Fresh         bool   // has no log and no snapshot yet
+	Fresh         bool   // has no log and no snapshot yet, or only what it was given from a backup
 	Ready         bool   // answers reads: it has caught up with what it knew before it started
 	Leader        NodeID // "" where none is known
 	Term          uint64

@@ -40,6 +40,7 @@ type Node struct {
 	announcer *announcer
 	manager   *manager
 	goal      uint64 // the last entry of the log at the start that the state machine sees
+	begin     uint64 // the index of the state at the start
 	fresh     atomic.Bool
 
 	work      context.Context // ends when the node is to stop or has failed: no new work is taken
@@ -54,6 +55,7 @@ type Node struct {
 	calls     gate          // calls that wait for Raft's futures
 	proposals chan struct{} // one token for each proposal in flight
 	queries   chan struct{} // one token for each query call
+	backups   chan struct{} // one token for each backup that is being given
 	ran       atomic.Bool   // Run was called, and closes the city logs
 	closing   sync.Once
 	closeErr  error
@@ -92,7 +94,8 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 		config: config, logger: config.Logger, raftLog: newRaftLogger(config.Logger), metrics: newMetrics(config.Metrics),
 		stopped: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
 		proposals: make(chan struct{}, config.MaxProposals), queries: make(chan struct{}, config.MaxQueries),
-		peers: make(map[dems.NodeID]*transport.Replica), announcer: newAnnouncer(config.peers()),
+		backups: make(chan struct{}, maxBackups),
+		peers:   make(map[dems.NodeID]*transport.Replica), announcer: newAnnouncer(config.peers()),
 		manager:  newManager(),
 		watchdog: &watchdog{limit: config.StallTimeout}, lookout: newLookout(),
 	}
@@ -137,6 +140,11 @@ func (n *Node) openState() error {
 		if err != nil {
 			return fmt.Errorf("snapshot %s in %s cannot be restored: %w: replace this node", meta.ID, n.config.DataDir, err)
 		}
+		if origin := marker.Origin; n.folder.Fresh() && machine.Origin() != origin {
+			return fmt.Errorf("data folder %s was restored from %s, but its state is %s: empty it and restore the backup again",
+				n.config.DataDir, origin, machine.Origin())
+		}
+		n.begin = machine.Index()
 		n.state.machine = machine
 		n.state.history.restored(machine.Index(), machine.Digest())
 		n.state.applied.advance(machine.Index())

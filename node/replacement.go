@@ -335,7 +335,12 @@ func (n *Node) learn(ctx context.Context) {
 		suspicious := n.mayBeRemoved()
 		if suspicious || n.leader() == "" || !n.isReady() {
 			n.failpoint("learn")
-			if proof, err := n.proveRemoval(ctx); err == nil {
+			statuses := n.statusesOf(ctx, n.config.peers())
+			if err := n.checkOrigin(statuses); err != nil {
+				n.fail(err)
+				return
+			}
+			if proof, err := n.proofIn(statuses); err == nil {
 				n.failpoint("learned")
 				n.endAsReplaced(proof)
 				return
@@ -391,11 +396,6 @@ func (n *Node) isOutlived(ctx context.Context) bool {
 		}
 	}
 	return false
-}
-
-// proveRemoval asks all peers for where they see this node.
-func (n *Node) proveRemoval(ctx context.Context) (*storage.Removal, error) {
-	return n.proofIn(n.statusesOf(ctx, n.config.peers()))
 }
 
 // proofIn returns what the peers' statuses prove.

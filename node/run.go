@@ -84,7 +84,8 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) join(ctx context.Context) error {
 	if n.fresh.Load() && n.folder.Marker.Incarnation == 1 {
 		err := n.bootstrap(ctx)
-		if errors.Is(err, errLostData) && n.awaitReplacement(ctx) {
+		isEmpty := n.folder.Marker.Origin == dems.Origin{}
+		if (errors.Is(err, errLostData) || errors.Is(err, errOtherOrigin) && isEmpty) && n.awaitReplacement(ctx) {
 			return nil
 		}
 		if err != nil {
@@ -139,7 +140,7 @@ func (n *Node) raftConfig() *raft.Config {
 
 // startRaft starts Raft. It writes the term, which may fail; a failing write ends the goroutine.
 func (n *Node) startRaft() error {
-	layer := n.config.Endpoint.RaftLayer(n.folder.Marker.Incarnation)
+	layer := n.config.Endpoint.RaftLayer(n.folder.Marker.Incarnation, n.folder.Marker.Origin)
 	if name := layer.Addr().String(); name != string(n.config.ID) {
 		return errors.Join(fmt.Errorf("the endpoint's certificate is for %s, not for node %s", name, n.config.ID), layer.Close())
 	}

@@ -45,14 +45,8 @@ func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryRepl
 	if err := checkQueries(batch.Queries); err != nil {
 		return dems.QueryReply{}, replicaError(dems.BadRequest, err)
 	}
-	if _, err := n.running(); err != nil {
-		return dems.QueryReply{}, replicaError(dems.NotReady, err)
-	}
-	if !n.isReady() {
-		return dems.QueryReply{}, replicaError(dems.NotReady, errCatchingUp)
-	}
-	if !n.state.isVoter() {
-		return dems.QueryReply{}, replicaError(dems.NotReady, errNoVoter)
+	if err := n.mayAnswer(); err != nil {
+		return dems.QueryReply{}, err
 	}
 	select {
 	case n.queries <- struct{}{}:
@@ -74,6 +68,21 @@ func (n *Node) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryRepl
 		return dems.QueryReply{}, replicaError(dems.NotReady, errFailed)
 	}
 	return reply, n.record(ctx, batch.Queries, &reply)
+}
+
+// mayAnswer returns an error unless the node's state is one that front ends may be told of.
+func (n *Node) mayAnswer() error {
+	_, err := n.running()
+	switch {
+	case err != nil:
+	case !n.isReady():
+		err = errCatchingUp
+	case !n.state.isVoter():
+		err = errNoVoter
+	default:
+		return nil
+	}
+	return replicaError(dems.NotReady, err)
 }
 
 func checkQueries(queries []dems.Query) error {
@@ -161,7 +170,8 @@ func (n *Node) Status(context.Context) (dems.NodeStatus, error) {
 	}
 	status := dems.NodeStatus{
 		ID: n.config.ID, Incarnation: n.folder.Marker.Incarnation, Address: n.config.Address, Version: n.config.Version,
-		Fresh: n.fresh.Load() && n.state.applied.get() == 0, Ready: n.isReady(), Leader: n.leader(),
+		Fresh: n.knowsNothing(), Ready: n.isReady(), Leader: n.leader(),
+		Origin: n.folder.Marker.Origin,
 	}
 	if r := n.raft.Load(); r != nil {
 		status.Term = r.CurrentTerm()
@@ -175,6 +185,17 @@ func (n *Node) Status(context.Context) (dems.NodeStatus, error) {
 		status.Members[i].Address = n.config.Peers[status.Members[i].ID]
 	}
 	return status, nil
+}
+
+// knowsNothing tells whether this node has learned nothing of a cluster yet. One that was restored from a backup knows an old
+// cluster, and of the new one only what it has written itself.
+func (n *Node) knowsNothing() bool {
+	if n.state.applied.get() != n.begin || n.leader() != "" {
+		return false
+	}
+	marker, r := n.folder.Marker, n.raft.Load()
+	begins := marker.Origin != dems.Origin{} && marker.Incarnation == 1 && n.begin == marker.Origin.Index
+	return n.fresh.Load() || begins && (r == nil || r.LastIndex() <= marker.Origin.Index+2)
 }
 
 // CityLog implements transport.Handler.

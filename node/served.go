@@ -167,3 +167,16 @@ func (s served) Replace(ctx context.Context, id dems.NodeID) error {
 func (s served) Inject(ctx context.Context, fault dems.Fault) error {
 	return s.node.Inject(ctx, fault)
 }
+
+// Backup implements transport.Handler. A node that becomes mute meanwhile goes on when that ends.
+func (s served) Backup(ctx context.Context, minIndex uint64, send func(dems.BackupPart) error) error {
+	if err := s.hold(ctx); err != nil {
+		return err
+	}
+	return s.node.Backup(ctx, minIndex, func(part dems.BackupPart) error {
+		if err := s.faults.holdMessage(ctx); err != nil {
+			return replicaError(dems.NotReady, err)
+		}
+		return send(part)
+	})
+}

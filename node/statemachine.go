@@ -162,12 +162,15 @@ func (s *stateMachine) ballot(entry *raft.Log, applied *fsm.Applied) ballot {
 }
 
 // Snapshot implements raft.FSM.
-func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) {
+func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) { return s.take() }
+
+// take takes a snapshot of the state as it is.
+func (s *stateMachine) take() (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.hasFailed() {
 		return nil, errFailed
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return &snapshot{s.machine.Snapshot(), s}, nil
 }
 
@@ -266,11 +269,8 @@ const persistTimeout = time.Minute
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	ctx, cancel := context.WithTimeout(context.Background(), persistTimeout)
 	defer cancel()
-	if err := s.of.logs.Sync(ctx, s); err != nil {
+	if err := s.check(ctx); err != nil {
 		return err
-	}
-	if again := s.Recompute(); again != s.Digest() {
-		return fmt.Errorf("the state at index %d has digest %s, but its records give %s", s.Index(), s.Digest(), again)
 	}
 	if err := s.of.confirm(ctx, takeTimeout, s.of.getConfiguration().servers, s.Index(), s.Digest(), true); err != nil {
 		return err
@@ -279,6 +279,19 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 		return err
 	}
 	return sink.Close()
+}
+
+// check makes the records that the state counts durable, and makes sure that the state is what its digest says.
+func (s *snapshot) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, persistTimeout)
+	defer cancel()
+	if err := s.of.logs.Sync(ctx, s); err != nil {
+		return err
+	}
+	if again := s.Recompute(); again != s.Digest() {
+		return fmt.Errorf("the state at index %d has digest %s, but its records give %s", s.Index(), s.Digest(), again)
+	}
+	return nil
 }
 
 // Release implements raft.FSMSnapshot.

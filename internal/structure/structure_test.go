@@ -34,7 +34,7 @@ var imports = map[string][]string{
 	"backup":               {".", "fsm"},
 	"transport":            {"."},
 	"frontend":             {".", "internal/planted"},
-	"node":                 {".", "fsm", "transport"},
+	"node":                 {".", "fsm", "backup", "transport"},
 	"client":               {"."},
 	"cmd/demsctl":          {".", "client"},
 	"cmd/demsd":            {".", "frontend", "node", "transport"},

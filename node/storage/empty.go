@@ -55,6 +55,9 @@ func Empty(ctx context.Context, config Config, removal *Removal, failpoint func(
 	if err == nil && next {
 		err = fmt.Errorf("data folder %s is that of incarnation %d already", config.Dir, removal.next)
 	}
+	if err == nil {
+		err = checkOrigin(ctx, &config, removal)
+	}
 	if err != nil {
 		return fmt.Errorf("nothing is deleted: %w", err)
 	}
@@ -93,6 +96,23 @@ func whose(ctx context.Context, config *Config, removal *Removal) (next bool, er
 	return marker.Incarnation == removal.next, nil
 }
 
+// checkOrigin makes sure that a folder with a past belongs to the cluster that removed the node, and not to one of the same names
+// that was restored from another backup.
+func checkOrigin(ctx context.Context, config *Config, removal *Removal) error {
+	marker, marked, err := readMarker(config.Dir)
+	if err != nil || !marked || marker.Origin == removal.origin {
+		return err
+	}
+	folder := Folder{Marker: marker}
+	if err := folder.check(ctx, config, true); err != nil {
+		return err
+	}
+	if !folder.Fresh() || folder.isSeed() {
+		return fmt.Errorf("the cluster that removed it comes from %s, and data folder %s from %s", removal.origin, config.Dir, marker.Origin)
+	}
+	return nil
+}
+
 // finish empties a data folder in which removal.json says that this was begun, and returns the proof, nil if there is
 // none. The folder is locked. A step that was done before is done again without harm, but nothing is deleted any more once
 // node.json names the next incarnation: from then on it is the next one's folder.
@@ -117,7 +137,9 @@ func finish(ctx context.Context, config *Config, failpoint func(step string)) (*
 		if err := deleteAll(config, failpoint); err != nil {
 			return nil, WriteError("an emptied data folder", config.Dir, err)
 		}
-		marker := Marker{Format: markerFormat, ID: config.ID, Incarnation: removal.next, Cities: config.Cities.String()}
+		marker := Marker{
+			Format: markerFormat, ID: config.ID, Incarnation: removal.next, Cities: config.Cities.String(), Origin: removal.origin,
+		}
 		if err := writeMarker(config.Dir, marker); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,8 +45,9 @@ type Folder struct {
 	lock      *os.File           // the folder itself
 }
 
-// Fresh tells whether the folder had neither log entries nor snapshots: this incarnation has never been part of a cluster.
-func (f *Folder) Fresh() bool { return f.Extent.Last == 0 && f.Newest == nil }
+// Fresh tells whether the folder had neither log entries nor snapshots, or only the one that a backup was restored to: this
+// incarnation has never been part of a cluster.
+func (f *Folder) Fresh() bool { return f.Extent.Last == 0 && f.Newest == nil || f.isSeed() }
 
 // Open checks and opens a data folder, and makes it if it is not there. An emptying that was interrupted is finished first.
 func Open(ctx context.Context, config Config) (*Folder, error) {
@@ -76,16 +78,22 @@ func openLocked(ctx context.Context, config Config) (*Folder, error) {
 		config.Logger.Info("finished emptying the data folder", "removed", removal.incarnation, "next", removal.next,
 			"witnesses", removal.witnesses)
 	}
+	restored, err := readRestoration(config.Dir)
+	if err != nil {
+		return nil, err
+	}
 	marker, marked, err := readMarker(config.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if marked {
-		if err := marker.check(&config); err != nil {
-			return nil, err
-		}
-	} else {
+	if !marked {
 		marker = Marker{Format: markerFormat, ID: config.ID, Incarnation: 1, Cities: config.Cities.String()}
+		if restored != nil {
+			marker.Cities, marker.Origin = restored.Cities, restored.Origin
+		}
+	}
+	if err := marker.check(&config); err != nil {
+		return nil, err
 	}
 	folder := &Folder{Marker: marker}
 	if err := folder.check(ctx, &config, marked); err != nil {
@@ -97,23 +105,35 @@ func openLocked(ctx context.Context, config Config) (*Folder, error) {
 		return nil, err
 	}
 	folder.Log = &Log{bolt: bolt, path: path, dir: config.Dir, fail: config.Fail, observe: config.Observe}
-	if !marked {
-		err = errors.Join(SyncFolder(config.Dir), writeMarker(config.Dir, marker))
-	}
-	if err == nil && marker.Incarnation == 1 && folder.Fresh() && folder.Extent.Term > 0 {
-		// A crash between the two writes that make a cluster: undo the first, so that both can be made.
-		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), make([]byte, 8)))
-	}
-	if err == nil && folder.Extent.stale {
-		config.Logger.Warn("the end of the Raft log was never committed and contradicts the newest snapshot; it is removed",
-			"first", folder.Extent.First, "last", folder.Extent.Last, "snapshot", folder.Newest.ID)
-		err = bolt.DeleteRange(folder.Extent.First, folder.Extent.Last)
-		folder.Extent.First, folder.Extent.Last = 0, 0
-	}
-	if err != nil {
+	if err = folder.begin(&config, marked, restored); err != nil {
 		return nil, errors.Join(err, bolt.Close())
 	}
 	return folder, nil
+}
+
+// begin writes what makes the folder this node's, and undoes what a crash has left half done.
+func (f *Folder) begin(config *Config, marked bool, restored *restoration) (err error) {
+	bolt, marker := f.Log.bolt, f.Marker
+	if !marked && f.isSeed() { // the log that is to come follows on a snapshot of this term
+		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), binary.BigEndian.AppendUint64(nil, restoredTerm)))
+	}
+	if !marked && err == nil {
+		err = errors.Join(SyncFolder(config.Dir), writeMarker(config.Dir, marker))
+	}
+	if restored != nil && err == nil {
+		err = restored.adopt(config.Dir, &marker)
+	}
+	if err == nil && marker.Incarnation == 1 && f.Fresh() && !f.isSeed() && f.Extent.Term > 0 {
+		// A crash between the two writes that make a cluster: undo the first, so that both can be made.
+		err = bolt.Set([]byte(keyTerm), sealValue([]byte(keyTerm), make([]byte, 8)))
+	}
+	if err == nil && f.Extent.stale {
+		config.Logger.Warn("the end of the Raft log was never committed and contradicts the newest snapshot; it is removed",
+			"first", f.Extent.First, "last", f.Extent.Last, "snapshot", f.Newest.ID)
+		err = bolt.DeleteRange(f.Extent.First, f.Extent.Last)
+		f.Extent.First, f.Extent.Last = 0, 0
+	}
+	return err
 }
 
 // Close lets go of the folder. Raft must have ended.
@@ -194,10 +214,13 @@ func (f *Folder) check(ctx context.Context, config *Config, marked bool) error {
 			return err
 		}
 	}
-	if !marked && (!f.Fresh() || f.Extent.Term > 0) {
+	if !marked && f.Marker.Origin != (dems.Origin{}) && !f.isSeed() {
+		return fmt.Errorf("data folder %s holds something else than %s: empty it and restore the backup again", config.Dir, f.Marker.Origin)
+	}
+	if !marked && (!f.Fresh() || f.Extent.Term > 0 && !f.isSeed()) {
 		return fmt.Errorf("data folder %s holds a Raft log or snapshots but no %s: put it back or replace this node", config.Dir, markerFile)
 	}
-	return f.checkWhole(path, after)
+	return f.checkWhole(path, after, marked)
 }
 
 func (f *Folder) checkSnapshots(config *Config) error {
@@ -215,13 +238,13 @@ func (f *Folder) checkSnapshots(config *Config) error {
 // checkWhole makes sure that the log goes on where the newest snapshot ends, and that nothing was cut off. A later
 // incarnation than the first learns the term before the first entry, and a crash may come between; it does not count for
 // anything before it has entries.
-func (f *Folder) checkWhole(path string, after uint64) error {
+func (f *Folder) checkWhole(path string, after uint64, marked bool) error {
 	extent := &f.Extent
 	switch {
 	case extent.Last > after && extent.First > after+1:
 		return fmt.Errorf("raft log %s begins at index %d, but the newest snapshot ends at %d: snapshots are missing: "+
 			"put them back or replace this node", path, extent.First, after)
-	case f.Newest != nil && extent.Term < f.Newest.Term:
+	case f.Newest != nil && extent.Term < f.Newest.Term && marked: // of a restored folder, the term comes before the marker
 		return fmt.Errorf("raft log %s knows term %d, but the newest snapshot is of term %d: it is not this node's log: "+
 			"replace this node", path, extent.Term, f.Newest.Term)
 	case f.Marker.Incarnation == 1 && f.Fresh() && (extent.Term > 1 || extent.voted):

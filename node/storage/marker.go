@@ -23,6 +23,9 @@ type Marker struct {
 	ID          dems.NodeID `json:"id"`
 	Incarnation uint64      `json:"incarnation"` // grows each time the node is emptied and added again
 	Cities      string      `json:"cities"`      // as dems.Cities.String; the state cannot be read with others
+	// Origin is the backup that the cluster was restored from. Nodes of clusters with different ones have nothing to say to each
+	// other.
+	Origin dems.Origin `json:"origin,omitzero"`
 }
 
 // readMarker returns the marker of a data folder; found is false if there is none.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type Removal struct {
 	next        uint64
 	cluster     []dems.NodeID // all configured nodes, in order
 	witnesses   []dems.NodeID // who says so, in order: more than half of the cluster, without the node itself
+	origin      dems.Origin   // the backup that their cluster was restored from
 }
 
 // ID returns the node that was removed.
@@ -37,12 +39,12 @@ func (r *Removal) Witnesses() []dems.NodeID { return slices.Clone(r.witnesses) }
 
 // ProveRemoval looks for the proof that an incarnation of a node has left, in what the nodes of the cluster (all that are
 // configured, the node itself among them) say of themselves and of the cluster, by who says it. A majority of the cluster
-// has to say the same: that one later incarnation is to come. The word of the node itself does not count, nor does that of
+// has to say the same: that one later incarnation is to come, to a cluster of the same origin. The word of the node itself does not count, nor does that of
 // a node that is not ready, that answers for another one, or that has the node among the members: as soon as the next
 // incarnation is one, it may have promised something. The error says who did not say so and why.
 func ProveRemoval(id dems.NodeID, incarnation uint64, cluster []dems.NodeID, statuses map[dems.NodeID]dems.NodeStatus) (*Removal, error) {
 	removal := &Removal{id: id, incarnation: incarnation, cluster: slices.Sorted(slices.Values(cluster))}
-	said := make(map[uint64][]dems.NodeID) // who says that an incarnation is to come
+	said := make(map[testament][]dems.NodeID)
 	var objections []string
 	for _, peer := range removal.cluster {
 		if peer == id {
@@ -53,11 +55,12 @@ func ProveRemoval(id dems.NodeID, incarnation uint64, cluster []dems.NodeID, sta
 			objections = append(objections, fmt.Sprintf("%s %s", peer, objection))
 			continue
 		}
-		said[next] = append(said[next], peer)
+		same := testament{next, statuses[peer].Origin}
+		said[same] = append(said[same], peer)
 	}
-	for _, next := range slices.Sorted(maps.Keys(said)) {
-		if witnesses := said[next]; len(witnesses) > len(removal.witnesses) {
-			removal.next, removal.witnesses = next, witnesses
+	for _, same := range slices.SortedFunc(maps.Keys(said), testament.compare) {
+		if witnesses := said[same]; len(witnesses) > len(removal.witnesses) {
+			removal.next, removal.origin, removal.witnesses = same.next, same.origin, witnesses
 		}
 	}
 	if err := removal.check(); err != nil {
@@ -65,6 +68,17 @@ func ProveRemoval(id dems.NodeID, incarnation uint64, cluster []dems.NodeID, sta
 			strings.Join(objections, "; "))
 	}
 	return removal, nil
+}
+
+// testament is what witnesses have to agree on: which incarnation is to come, and to which cluster.
+type testament struct {
+	next   uint64
+	origin dems.Origin
+}
+
+func (t testament) compare(other testament) int {
+	return cmp.Or(cmp.Compare(t.next, other.next), cmp.Compare(t.origin.Index, other.origin.Index),
+		bytes.Compare(t.origin.Digest[:], other.origin.Digest[:]))
 }
 
 // testimony returns which incarnation of a node is to come in the place of another one, as a peer says, or why the peer is
@@ -141,6 +155,7 @@ type record struct {
 	Next        uint64        `json:"next"`
 	Cluster     []dems.NodeID `json:"cluster"`
 	Witnesses   []dems.NodeID `json:"witnesses"`
+	Origin      dems.Origin   `json:"origin,omitzero"`
 	Checksum    string        `json:"checksum"` // CRC-32C of the same text with an empty checksum
 }
 
@@ -148,6 +163,7 @@ type record struct {
 func (r *Removal) encode() ([]byte, error) {
 	content := record{
 		Format: removalFormat, ID: r.id, Incarnation: r.incarnation, Next: r.next, Cluster: r.cluster, Witnesses: r.witnesses,
+		Origin: r.origin,
 	}
 	data, err := json.MarshalIndent(content, "", "  ")
 	if err != nil {
@@ -169,6 +185,7 @@ func decodeRemoval(data []byte) (*Removal, error) {
 	}
 	removal := &Removal{
 		id: content.ID, incarnation: content.Incarnation, next: content.Next, cluster: content.Cluster, witnesses: content.Witnesses,
+		origin: content.Origin,
 	}
 	again, err := removal.encode()
 	if err == nil && !bytes.Equal(again, data) {
