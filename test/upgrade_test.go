@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dems"
+	"dems/internal/planted"
 )
 
 const (
@@ -39,15 +42,12 @@ func previousSource(t *testing.T) string {
 	return source
 }
 
-// buildDemsd builds demsd of a source folder and returns the program. Libraries are compiled as for the other programs here, so
-// they are taken from the build cache.
-func buildDemsd(t *testing.T, source, version string, flags ...string) string {
+// buildDemsd builds demsd of a source folder, with a variable set by the linker, and returns the program. Libraries are compiled as
+// for the other programs here, so they are taken from the build cache.
+func buildDemsd(t *testing.T, source, variable string, flags ...string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "demsd")
-	arguments := append([]string{"build", "-o", program}, flags...)
-	if version != "" {
-		arguments = append(arguments, "-ldflags", "-X main.version="+version)
-	}
+	arguments := append([]string{"build", "-o", program, "-ldflags", "-X " + variable}, flags...)
 	runTool(t, source, "go", append(arguments, "./cmd/demsd")...)
 	return program
 }
@@ -102,7 +102,7 @@ func (c *handCluster) upgrade(name string) {
 // TestRollingUpgrade runs a cluster of the commit before and replaces its processes by this version, one after the other, under
 // load through a front end of either version. Folders are kept, snapshots and logs of before in them. No request fails.
 func TestRollingUpgrade(t *testing.T) {
-	old := buildDemsd(t, previousSource(t), oldVersion)
+	old := buildDemsd(t, previousSource(t), "main.version="+oldVersion)
 	environment := []string{"DEMSD_SNAPSHOT_INTERVAL=200ms", "DEMSD_SNAPSHOT_THRESHOLD=200", "DEMSD_TRAILING_LOGS=100"}
 	c := &handCluster{cluster: newCluster(t, t.TempDir(), 3), environment: environment, programs: map[string]string{"fe1": old}}
 	for _, name := range c.nodes {
@@ -146,4 +146,37 @@ func (c *handCluster) expectSnapshots() {
 			c.t.Errorf("%s has no snapshot: %v", name, err)
 		}
 	}
+}
+
+// TestWrongVersionIsVotedOut upgrades one node to a version that counts monthly limits apart. Clients notice nothing. The node is
+// replaced, and again, because every life of it is wrong, until it is left outside; nothing of it gets into the state. Then the
+// upgrade is taken back.
+func TestWrongVersionIsVotedOut(t *testing.T) {
+	wrong := buildDemsd(t, "..", "dems/internal/planted.bug="+string(planted.MonthlyLimit), "-tags", "planted")
+	c := startLinked(t, 3)
+	tr := newTraffic(t, trafficWriters, c.rest())
+	tr.start()
+	tr.waitFor(1000)
+	victim := c.leader()
+	before := c.sequence()
+	c.programs = map[string]string{victim: wrong}
+	c.restart(victim)
+	c.waitIncident("quarantine", victim, before, 2*time.Minute)
+	c.expectOnlyReplaced(victim, before)
+	tr.waitFor(500)
+	delete(c.programs, victim)
+	c.restart(victim)
+	c.replace(victim)
+	c.waitHealthy(readyDeadline)
+	tr.waitFor(500)
+	tr.finish()
+	tr.verify()
+	tr.expectClean()
+	c.expectOnlyReplaced(victim, before)
+	for _, n := range c.waitEqual(30 * time.Second).Nodes {
+		if lives := uint64(dems.MaxReplacementsPerHour + 2); n.ID == victim && n.Incarnation != lives || n.ID != victim && n.Incarnation != 1 {
+			t.Errorf("%s has incarnation %d", n.ID, n.Incarnation)
+		}
+	}
+	t.Logf("%d answers; the wrong version was replaced %d times and then kept out", tr.done.Load(), dems.MaxReplacementsPerHour)
 }
