@@ -17,7 +17,7 @@ import (
 // group. The months are free of everything that existed before, in all cities: so no customer has bookings in them, and the
 // monthly limit depends on the group alone.
 const (
-	uniqueYear    = 2040
+	uniqueYear    = 2050
 	contendedYear = 2070
 	lastMonth     = 99*12 + 12 // December 2099, as dems.Date.MonthNumber counts
 	spanDays      = 4
