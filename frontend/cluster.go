@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"context"
+	"io"
 
 	"dems"
 )
@@ -34,6 +35,11 @@ type Cluster interface {
 	Inject(ctx context.Context, id dems.NodeID, fault dems.Fault) error
 	// EndFaults ends all faults on all nodes that answer. NotFound where nodes are not started for drills.
 	EndFaults(ctx context.Context) error
+	// Backup gives a backup of the cluster, of everything that was acknowledged before the call. Begin is called once, when a
+	// majority has confirmed what it is of, and says where its bytes go. After an error of begin or of what it returned, that
+	// is the error; others are RateLimited, Unavailable and NoMajority. What was written is whole only if there is none. It has
+	// no deadline of its own but for what makes no progress.
+	Backup(ctx context.Context, begin func(Backup) (io.Writer, error)) error
 	// Checks returns the checks of /readyz, each with nil if it passed.
 	Checks(ctx context.Context) []Check
 }

@@ -95,6 +95,7 @@ type Core struct {
 	reader   *reader
 	judge    *judge
 	reports  *reporter
+	backups  chan struct{} // one token for each backup that is on its way
 
 	known  chan struct{} // closed when cities is set
 	cities dems.Cities   // never changes once it is known
@@ -108,7 +109,7 @@ func NewCore(config Config) (*Core, error) {
 		return nil, err
 	}
 	metrics := newCoreMetrics(config.Registerer)
-	c := &Core{config: config, known: make(chan struct{}), members: newMembers(config.Nodes, config.Dial, config.Logger)}
+	c := &Core{config: config, known: make(chan struct{}), backups: make(chan struct{}, maxBackups), members: newMembers(config.Nodes, config.Dial, config.Logger)}
 	c.reports = newReporter(c.members, config.Logger, metrics)
 	c.judge = newJudge(c.members, c.reports, &config, metrics)
 	c.proposer = newProposer(c.members, &config, metrics, c.judge)

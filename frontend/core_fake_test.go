@@ -61,7 +61,9 @@ type fakeNode struct {
 	reported map[[2]uint64]dems.BatchReply // by session and batch number: what the node says it got
 	votes    []dems.Vote
 	records  map[dems.City][][]byte
-	queries  int // calls of Query that reached it
+	states   []dems.Digest // after each entry
+	queries  int           // calls of Query that reached it
+	backups  int           // that it gave
 	reports  []dems.Report
 	suspects []dems.Suspicion
 	statuses atomic.Int64 // calls of Status that reached it
@@ -77,6 +79,8 @@ type lies struct {
 	refuse  func(batch *dems.QueryBatch) error // instead of answering
 	status  func(status *dems.NodeStatus)
 	page    func(page *dems.CityLogPage)
+	stateAt func(index uint64, digest *dems.Digest)
+	part    func(number int, part *dems.BackupPart) error // alters a piece of a backup, or ends it
 	propose func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error)
 	keeps   bool // hands out no results
 	mute    bool // sends no votes
@@ -204,6 +208,7 @@ func (n *fakeNode) catchUp() {
 			n.late = true
 			return
 		}
+		n.states = append(n.states, applied.StateDigest)
 		for _, record := range applied.Records {
 			n.records[record.City] = append(n.records[record.City], record.Line)
 		}

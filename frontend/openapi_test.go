@@ -238,7 +238,7 @@ func codesOf(r *route) []dems.Code {
 		codes = append(codes, dems.InvalidIdempotencyKey, dems.IdempotencyKeyReused, dems.Indeterminate)
 	}
 	switch r.path {
-	case "/v1/registry", "/v1/incidents":
+	case "/v1/registry", "/v1/incidents", "/v1/snapshot":
 		codes = append(codes, dems.Unavailable, dems.NoMajority)
 	case "/v1/logs/{city}":
 		codes = append(codes, dems.Unavailable, dems.NoMajority, dems.NotFound)

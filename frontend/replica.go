@@ -32,4 +32,9 @@ type Replica interface {
 	Replace(ctx context.Context, id dems.NodeID) error
 	// Inject makes the node misbehave, or with dems.NoFault ends that; BadRequest unless it was started for drills.
 	Inject(ctx context.Context, fault dems.Fault) error
+	// StateAt returns the digest of the node's state after the entry with an index; NotReady where it is not known (any more).
+	StateAt(ctx context.Context, index uint64) (dems.Digest, error)
+	// Backup hands over a backup of the node's state at an index that is at least minIndex: first what it is of, then its bytes,
+	// of which each piece belongs to the caller until receive returns.
+	Backup(ctx context.Context, minIndex uint64, receive func(dems.BackupPart) error) error
 }

@@ -66,7 +66,7 @@ func newRESTHandler(cluster Cluster, config RESTConfig) *restHandler {
 // ServeHTTP implements http.Handler.
 func (h *restHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := h.exchanges.Get().(*exchange)
-	x.begin(w.Header(), r, h.config.Now())
+	x.begin(w, r, h.config.Now())
 	defer h.finish(w, x)
 	if err := h.dispatch(w, x); err != nil {
 		h.fail(x, err)
@@ -93,8 +93,12 @@ func (h *restHandler) dispatch(w http.ResponseWriter, x *exchange) error {
 	if connection, ok := w.(interface{ SetReadDeadline(time.Time) error }); ok {
 		_ = connection.SetReadDeadline(time.Time{})
 	}
-	ctx, cancel := context.WithTimeout(x.request.Context(), h.config.Deadline)
-	defer cancel()
+	ctx := x.request.Context()
+	if !x.route.stream {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, h.config.Deadline)
+		defer cancel()
+	}
 	return x.route.serve(h, ctx, x)
 }
 
@@ -137,12 +141,17 @@ func (h *restHandler) finish(w http.ResponseWriter, x *exchange) {
 		}
 		h.config.Logger.Error("panic in a handler", "method", x.request.Method, "path", x.request.URL.Path,
 			"cause", cause, "stack", string(debug.Stack()))
+		if x.begun {
+			panic(http.ErrAbortHandler) // what was sent must not look whole
+		}
 		clear(x.header)
 		x.problem(dems.Internal, "", 0)
 	}
-	x.header["Content-Length"] = []string{strconv.Itoa(len(x.output))}
-	w.WriteHeader(x.status)
-	_, _ = w.Write(x.output) // a client that is gone needs no answer
+	if !x.begun {
+		x.header["Content-Length"] = []string{strconv.Itoa(len(x.output))}
+		w.WriteHeader(x.status)
+		_, _ = w.Write(x.output) // a client that is gone needs no answer
+	}
 	h.observe(x)
 	x.release()
 	h.exchanges.Put(x)
@@ -156,7 +165,7 @@ func (h *restHandler) observe(x *exchange) {
 		return
 	}
 	h.config.Logger.Debug("request", "method", x.request.Method, "path", x.request.URL.Path, "by", x.by,
-		"status", x.status, "code", x.code.String(), "bytes", len(x.output), "duration", duration,
+		"status", x.status, "code", x.code.String(), "bytes", int64(len(x.output))+x.sent, "duration", duration,
 		"remote", x.request.RemoteAddr)
 }
 

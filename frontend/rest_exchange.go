@@ -41,14 +41,17 @@ type exchange struct {
 	given     uint              // which query parameters are there, as bits
 	input     []byte            // the body
 
+	writer http.ResponseWriter // for streams; everything else writes into the exchange
+	begun  bool                // a stream has begun its response
+	sent   int64               // bytes of a stream
 	header http.Header
 	status int
 	code   dems.Code
 	output []byte
 }
 
-func (x *exchange) begin(header http.Header, request *http.Request, start time.Time) {
-	*x = exchange{request: request, start: start, header: header, status: http.StatusOK, input: x.input, output: x.output}
+func (x *exchange) begin(writer http.ResponseWriter, request *http.Request, start time.Time) {
+	*x = exchange{request: request, start: start, writer: writer, header: writer.Header(), status: http.StatusOK, input: x.input, output: x.output}
 }
 
 // release lets go of everything but buffers of moderate size.

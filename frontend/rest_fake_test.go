@@ -24,6 +24,7 @@ type restFake struct {
 	replace  func(context.Context, dems.NodeID) error
 	inject   func(context.Context, dems.NodeID, dems.Fault) error
 	end      func(context.Context) error
+	backup   func(context.Context, func(Backup) (io.Writer, error)) error
 	checks   []Check
 	answer   func(context.Context, dems.Command) (Reply, error)
 
@@ -141,6 +142,19 @@ func (f *restFake) EndFaults(ctx context.Context) error {
 	return nil
 }
 
+func (f *restFake) Backup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
+	f.called("Backup")
+	if f.backup != nil {
+		return f.backup(ctx, begin)
+	}
+	to, err := begin(Backup{Origin: dems.Origin{Index: 812, Digest: dems.Digest{0xab}}, Node: "n2", Agreeing: 2, Asked: 3})
+	if err != nil {
+		return err
+	}
+	_, err = to.Write([]byte("DEMSBACK"))
+	return err
+}
+
 func (f *restFake) Checks(context.Context) []Check {
 	f.called("Checks")
 	return f.checks
@@ -251,6 +265,7 @@ var validCalls = map[string]call{
 	"injectFault":        {method: "POST", target: "/v1/faults", body: `{"node":"n2","kind":"slow","requests":3,"milliseconds":200}`},
 	"endFaults":          {method: "DELETE", target: "/v1/faults"},
 	"getCityLog":         {method: "GET", target: "/v1/logs/TOR?from=7"},
+	"saveSnapshot":       {method: "GET", target: "/v1/snapshot"},
 	"getOpenAPI":         {method: "GET", target: "/openapi.json"},
 	"live":               {method: "GET", target: "/livez"},
 	"ready":              {method: "GET", target: "/readyz?verbose"},

@@ -25,6 +25,7 @@ type route struct {
 	parameters []string     // of the query. At most as many as exchange.query
 	op         dems.Op      // 0: not an operation
 	drill      bool         // served only where RESTConfig.EnableFaults
+	stream     bool         // may take longer than RESTConfig.Deadline: it writes its response itself, a piece at a time
 	serve      func(h *restHandler, ctx context.Context, x *exchange) error
 	metrics    *routeMetrics
 }
@@ -76,6 +77,7 @@ func routes() []route {
 		{method: http.MethodDelete, path: "/v1/faults", serve: (*restHandler).endFaults, access: forOperators, drill: true},
 		{method: http.MethodGet, path: "/v1/logs/{city}", serve: (*restHandler).cityLog,
 			access: forOperators, parameters: []string{"from"}},
+		{method: http.MethodGet, path: "/v1/snapshot", serve: (*restHandler).snapshot, access: forOperators, stream: true},
 
 		{method: http.MethodGet, path: "/openapi.json", serve: (*restHandler).openAPI},
 		{method: http.MethodGet, path: "/livez", serve: (*restHandler).live},

@@ -42,7 +42,7 @@ var imports = map[string][]string{
 	"internal/structure":   {},
 	"internal/faultnet":    {},
 	"internal/conformance": {".", "fsm"},
-	"internal/onenode":     {".", "frontend", "fsm"},
+	"internal/onenode":     {".", "frontend", "fsm", "backup"},
 	"internal/planted":     {},
 	// What tests are made of; nothing that ships may import it. The exception is internal/planted, of which nothing is left
 	// in a program that ships: TestNothingIsPlanted shows that.

@@ -1,0 +1,253 @@
+package frontend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"dems"
+)
+
+const (
+	// maxBackups is how many backups a front end hands on at once. Each keeps a node from letting go of a state.
+	maxBackups = 2
+	// headPatience is how long a node may take until it says what its backup is of.
+	headPatience = 3 * time.Second
+	// partPatience is how long a node may take for the next piece of a backup. Before the first it forms the digest of its state
+	// again and makes its city logs durable.
+	partPatience = 30 * time.Second
+	// confirmPatience is how long the voters may take to tell what state they had.
+	confirmPatience = 3 * time.Second
+)
+
+// Backup says what a backup is of, and who stands for it.
+type Backup struct {
+	Origin   dems.Origin
+	Node     dems.NodeID // that gives it
+	Agreeing int         // voters that had that state at that index by their own word, the one that gives it included
+	Asked    int         // voters that were asked
+}
+
+// Backup implements Cluster. One node after the other is asked for a backup. Nothing of it goes out before a majority of the
+// voters has said by itself that it had the same state at that index; a node that says something else is passed over.
+func (c *Core) Backup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
+	select {
+	case c.backups <- struct{}{}:
+		defer func() { <-c.backups }()
+	default:
+		return &dems.Error{Code: dems.RateLimited, Detail: "Other backups are on their way; wait until one has ended."}
+	}
+	done := make(chan error, 1)
+	c.ask(ctx, func(ctx context.Context) { done <- c.giveBackup(ctx, begin) }, func() { done <- errEnded })
+	err := <-done
+	if c.reader.isEnded() && err != nil {
+		return &dems.Error{Code: dems.Unavailable, Detail: "The front end is stopping; ask another one."}
+	}
+	return err
+}
+
+// giveBackup asks one node after the other.
+func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
+	view, newest, err := c.newestApplied(ctx)
+	if err != nil {
+		return err
+	}
+	var reasons []string
+	disagree := false
+	for _, n := range c.bySuitability(view) {
+		attempt := &backupAttempt{core: c, view: view, from: n, begin: begin}
+		err := attempt.run(ctx, newest)
+		if err == nil || attempt.to != nil || attempt.refused || ctx.Err() != nil {
+			return err
+		}
+		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "error", err)
+		reasons = append(reasons, fmt.Sprintf("%s: %v", n.name(), err))
+		disagree = disagree || errors.Is(err, errDisagree)
+	}
+	if disagree {
+		return &dems.Error{Code: dems.NoMajority}
+	}
+	return &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(reasons, "; ") + ")."}
+}
+
+// newestApplied returns the voters, and an index that covers everything that was acknowledged to anybody before the call: what is
+// acknowledged a majority has applied, and so has one of any other majority.
+func (c *Core) newestApplied(ctx context.Context) (*view, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
+	defer cancel()
+	view, err := c.reader.awaitVoters(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	answers := make(chan uint64, len(view.voters)) // 0: none
+	for _, n := range view.voters {
+		c.ask(ctx, func(ctx context.Context) {
+			status, err := n.replica.Status(ctx)
+			if err != nil || !view.hears(n, status.ID, status.Incarnation) {
+				status.Applied = 0
+			}
+			answers <- status.Applied
+		}, func() { answers <- 0 })
+	}
+	newest, answered := uint64(0), 0
+	for range view.voters {
+		applied := <-answers
+		if newest = max(newest, applied); applied > 0 {
+			answered++
+		}
+		if answered >= view.majority() {
+			return view, newest, nil
+		}
+	}
+	return nil, 0, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
+}
+
+// ask runs a question to a node, which ends with ctx and with the core; where the core has ended, instead does.
+func (c *Core) ask(ctx context.Context, question func(ctx context.Context), instead func()) {
+	started := c.reader.start(func(reading context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(reading, cancel)()
+		question(ctx)
+	})
+	if !started {
+		instead()
+	}
+}
+
+// bySuitability returns the voters in the order in which they are asked for a backup: first those that do not lead and have given
+// no wrong answer lately.
+func (c *Core) bySuitability(view *view) []*node {
+	weight := func(n *node) int {
+		status, err := c.members.statusOf(n)
+		switch {
+		case err != nil:
+			return 3
+		case c.judge.strikesOf(n.name(), status.Incarnation) > 0:
+			return 2
+		case n == view.leader:
+			return 1
+		}
+		return 0
+	}
+	return slices.SortedStableFunc(slices.Values(view.voters), func(a, b *node) int { return cmp.Compare(weight(a), weight(b)) })
+}
+
+// errDisagree means that a node gives a backup of another state than a majority had.
+var errDisagree = errors.New("its state is not that of a majority")
+
+// backupAttempt is one node's backup on its way.
+type backupAttempt struct {
+	core    *Core
+	view    *view
+	from    *node
+	begin   func(Backup) (io.Writer, error)
+	backup  Backup
+	to      io.Writer // nil before the first piece
+	refused bool      // begin did not want it
+}
+
+// run asks for the backup and hands it on.
+func (a *backupAttempt) run(ctx context.Context, minIndex uint64) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	slow := time.AfterFunc(headPatience, func() { cancel(errSlow) })
+	defer slow.Stop()
+	err := a.from.replica.Backup(ctx, minIndex, func(part dems.BackupPart) error {
+		slow.Stop() // what comes now takes the reader's time, not the node's
+		defer slow.Reset(partPatience)
+		return a.take(ctx, part)
+	})
+	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
+		err = errSlow
+	}
+	if err == nil && a.to == nil {
+		err = errors.New("it has sent nothing")
+	}
+	return err
+}
+
+var (
+	errSlow  = errors.New("it takes too long")
+	errEnded = errors.New("the front end has ended")
+)
+
+// take takes a piece. The first says what the backup is of.
+func (a *backupAttempt) take(ctx context.Context, part dems.BackupPart) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if a.backup.Asked == 0 {
+		a.backup = Backup{Origin: part.Origin, Node: a.from.name()}
+		return a.confirm(ctx)
+	}
+	if a.to == nil {
+		to, err := a.begin(a.backup)
+		if err != nil {
+			a.refused = true
+			return err
+		}
+		a.to = to
+	}
+	_, err := a.to.Write(part.Data)
+	return err
+}
+
+// confirm asks all voters what state they had, until a majority has told the same.
+func (a *backupAttempt) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	defer cancel()
+	view, origin := a.view, a.backup.Origin
+	type answer struct {
+		digest dems.Digest
+		err    error
+	}
+	answers := make(chan answer, len(view.voters))
+	for _, n := range view.voters {
+		a.core.ask(ctx, func(ctx context.Context) {
+			digest, err := stateAt(ctx, n, origin.Index)
+			answers <- answer{digest, err}
+		}, func() { answers <- answer{err: errEnded} })
+	}
+	a.backup.Asked = len(view.voters)
+	others := make(map[dems.Digest]int)
+	var problems error
+	for range view.voters {
+		got := <-answers
+		switch {
+		case got.err != nil:
+			problems = errors.Join(problems, got.err)
+		case got.digest == origin.Digest:
+			if a.backup.Agreeing++; a.backup.Agreeing >= view.majority() {
+				return nil
+			}
+		default:
+			if others[got.digest]++; others[got.digest] >= view.majority() {
+				return fmt.Errorf("%w: at index %d it has %s, %d of %d have %s", errDisagree, origin.Index, origin.Digest,
+					others[got.digest], len(view.voters), got.digest)
+			}
+		}
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%w: at index %d only %d of %d have %s", errDisagree, origin.Index, a.backup.Agreeing, len(view.voters), origin.Digest)
+	}
+	return fmt.Errorf("only %d of %d confirm its state at index %d: %w", a.backup.Agreeing, len(view.voters), origin.Index, problems)
+}
+
+// stateAt asks a node for the digest of its state at an index until it has applied it.
+func stateAt(ctx context.Context, n *node, index uint64) (dems.Digest, error) {
+	for {
+		digest, err := n.replica.StateAt(ctx, index)
+		if err == nil {
+			return digest, nil
+		}
+		if kind, _ := refusal(err); kind != dems.NotReady || !pause(ctx, nil, retryPause) {
+			return dems.Digest{}, err
+		}
+	}
+}
