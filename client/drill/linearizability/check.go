@@ -7,6 +7,10 @@
 // linearizable if each group's is. That is so only if groups share no event, and no customer whose limit of a month or whose
 // events of one ID they have in common, and if no booking of a removed event could move to an event of another group: whoever
 // makes the traffic sees to it.
+//
+// The search is quick where the log's order explains the answers, even among hundreds of operations of a group; what makes it
+// long is operations whose outcome stays unknown. Within the default bounds a group of 300 operations by 8 clients bears about
+// 30 of those, and one that is wrong about 15.
 package linearizability
 
 import (
@@ -25,8 +29,8 @@ import (
 
 // Options bound a check. The zero value of each means the default.
 type Options struct {
-	GroupTimeout time.Duration // for one group; default 10 s
-	Timeout      time.Duration // for all groups; default 2 min. What violates the rules may take a little longer to explain
+	GroupTimeout time.Duration // for each search in one group, of which there are at most two; default 10 s
+	Timeout      time.Duration // for all groups; default 2 min. To explain violations takes at most a quarter of it more
 	Workers      int           // groups that are checked at once; default, and at most, GOMAXPROCS
 	MemoryBytes  int64         // about what all searches together may remember; default 1 GiB
 }
@@ -89,6 +93,8 @@ func Check(ctx context.Context, operations []history.Operation, options Options)
 	}
 	close(places)
 	workers.Wait()
+	explaining, cancelExplaining := context.WithTimeout(ctx, options.Timeout/4)
+	defer cancelExplaining()
 	result := Result{Groups: len(groups), Operations: len(operations)}
 	for i, g := range groups {
 		switch found := findings[i]; {
@@ -97,7 +103,7 @@ func Check(ctx context.Context, operations []history.Operation, options Options)
 		case found.verdict == unexplained:
 			v := Violation{Group: g.number, AlongLog: found.alongLog}
 			if len(result.Violations) < MostExplained {
-				v.explain(ctx, g, options)
+				v.explain(explaining, g, options)
 			}
 			result.Violations = append(result.Violations, v)
 		}
