@@ -9,12 +9,28 @@ import (
 	"dems"
 )
 
-// do asks front ends until one gives a final answer or the time is over. Every attempt is the same request under the same
-// key, so however many of them arrive, one takes effect. A request that must arrive once is not sent again after an attempt
-// that may have arrived.
+// do asks front ends until one gives a final answer or the time is over.
 func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
+	var answer *response
+	err := c.try(ctx, r, func(ctx context.Context, endpoint string, others bool) (failed *failure) {
+		answer, failed = c.attemptFor(ctx, endpoint, r, others && !r.once)
+		return failed
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// attemptFunc asks one front end; others tells whether there are others to ask. It returns nil after a final success.
+type attemptFunc func(ctx context.Context, endpoint string, others bool) *failure
+
+// try asks front ends until one gives a final answer or the context ends. Every attempt is the same request under the same
+// key, so however many of them arrive, one takes effect. A request that must arrive once is not sent again after an attempt
+// that may have arrived. It returns nil after a success.
+func (c *Client) try(ctx context.Context, r *request, attempt attemptFunc) *Error {
 	var (
 		last      *Error
 		uncertain bool // whether any attempt so far may have applied the request
@@ -25,12 +41,12 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 		all := c.endpoints.round()
 		for _, endpoint := range all {
 			if ctx.Err() != nil {
-				return nil, giveUp(ctx, r, last, uncertain)
+				return giveUp(ctx, r, last, uncertain)
 			}
-			answer, failed := c.attemptFor(ctx, endpoint, r, len(all) > 1 && !r.once)
+			failed := attempt(ctx, endpoint, len(all) > 1)
 			if failed == nil {
 				c.endpoints.answered(endpoint)
-				return answer, nil
+				return nil
 			}
 			uncertain = uncertain || failed.uncertain
 			if last == nil || failed.err.Status != 0 || ctx.Err() == nil {
@@ -39,10 +55,10 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 			if failed.again == never {
 				c.endpoints.answered(endpoint)
 				failed.err.Key = r.key
-				return nil, failed.err
+				return failed.err
 			}
 			if r.once && failed.uncertain {
-				return nil, giveUp(ctx, r, last, uncertain)
+				return giveUp(ctx, r, last, uncertain)
 			}
 			worthIt = worthIt || failed.again == later
 			pause = max(pause, failed.err.RetryAfter)
@@ -50,7 +66,7 @@ func (c *Client) do(ctx context.Context, r *request) (*response, error) {
 				slog.String("endpoint", endpoint), slog.String("error", failed.err.Error()))
 		}
 		if !worthIt || !wait(ctx, pause) {
-			return nil, giveUp(ctx, r, last, uncertain)
+			return giveUp(ctx, r, last, uncertain)
 		}
 	}
 }

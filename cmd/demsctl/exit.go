@@ -11,7 +11,7 @@ import (
 const (
 	exitDone          = 0
 	exitRefused       = 1 // the system refused it: a business rule, or something that does not exist; a drill did not pass
-	exitUsage         = 2 // wrong usage; also where the user log or standard output cannot be written
+	exitUsage         = 2 // wrong usage; also where a file, the user log or standard output cannot be read or written
 	exitUnavailable   = 3 // certainly not applied, or no answer has a majority: try again later
 	exitIndeterminate = 4 // it may have been applied: ask again under the same key
 )

@@ -72,8 +72,8 @@ Every flag can be given in the environment: --log-dir as DEMSCTL_LOG_DIR, and so
 DEMS_ENDPOINTS, --user from DEMS_USER and --log-dir from DEMS_LOG_DIR; a bearer token comes from DEMS_TOKEN alone.
 A flag goes before DEMSCTL_…, and that before DEMS_….
 
-Exit status: 0 done; 1 the system refused it, or a drill did not pass; 2 wrong usage, or the user log or the output cannot be written;
-3 unavailable, nothing was applied or no answer has a majority; 4 indeterminate, it may have been applied.`,
+Exit status: 0 done; 1 the system refused it, or a drill did not pass; 2 wrong usage, or a file, the user log or the output cannot be
+read or written; 3 unavailable, nothing was applied or no answer has a majority; 4 indeterminate, it may have been applied.`,
 		Example: `  demsctl --user TORM2345 event add TORM100519 seminar --capacity 3
   demsctl --user MTLC0001 book TORM100519 seminar
   demsctl --user MTLC0001 schedule -o json
@@ -92,7 +92,7 @@ Exit status: 0 done; 1 the system refused it, or a drill did not pass; 2 wrong u
 	flags.StringVar(&p.logDir, "log-dir", "", "folder of the user logs (default $XDG_STATE_HOME/dems/logs, else ~/.local/state/dems/logs)")
 	p.addOutputFlag(flags)
 	root.AddCommand(p.operations()...)
-	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.incidentsCommand(), p.logCommand(), p.faultCommand(), p.shellCommand(),
+	root.AddCommand(p.registryCommand(), p.clusterCommand(), p.incidentsCommand(), p.logCommand(), p.snapshotCommand(), p.faultCommand(), p.shellCommand(),
 		p.benchCommand(), p.drillCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	for _, command := range root.Commands() {

@@ -35,7 +35,7 @@ var imports = map[string][]string{
 	"transport":            {"."},
 	"frontend":             {".", "internal/planted"},
 	"node":                 {".", "fsm", "backup", "transport"},
-	"client":               {"."},
+	"client":               {".", "backup"},
 	"cmd/demsctl":          {".", "client"},
 	"cmd/demsd":            {".", "frontend", "node", "transport"},
 	"test":                 {everythingOfTheModule},
