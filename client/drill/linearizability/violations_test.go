@@ -237,7 +237,7 @@ func tell(t *testing.T, name string, seed uint64, wrong bool) ([]history.Operati
 func TestViolations(t *testing.T) {
 	for name := range stories {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(5) {
+			for seed := range uint64(3) {
 				right, _ := tell(t, name, seed, false)
 				if result := Check(t.Context(), right, Options{}); len(result.Violations)+len(result.Undecided) > 0 {
 					t.Fatalf("seed %d: nothing is wrong, but %v %v", seed, result.Violations, result.Undecided)
@@ -329,7 +329,7 @@ func TestOrderOfTheLogIsAHint(t *testing.T) {
 // TestAnsweredLate shows that operations whose answer came only when they were asked for again, long after, cost little time,
 // right or wrong: the log has their order. If no order along the log is right and nobody can try all others, that is told.
 func TestAnsweredLate(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		s := newSimulation(t, 0, 8, seed)
 		s.run(300)
 		for i := range s.operations {
