@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"dems/node/citylog"
 	"dems/node/storage"
 )
+
+// readBuffer is how many bytes of a backup are read from the disk at once.
+const readBuffer = 1 << 20
 
 // Restored is what a backup was of that was restored.
 type Restored struct {
@@ -25,14 +29,11 @@ type Restored struct {
 // the state. The folders must be empty or not exist; each is whole in the end or holds nothing that a node starts with. Cities,
 // if there are any, have to be those of the backup.
 func Restore(ctx context.Context, from io.ReadSeeker, cities dems.Cities, dirs ...string) (Restored, error) {
-	head, bytes, err := checkBackup(&interruptible{ctx, from}, cities)
+	head, bytes, err := checkBackup(ctx, from, cities)
 	if err != nil {
 		return Restored{}, err
 	}
 	for _, dir := range dirs {
-		if _, err := from.Seek(0, io.SeekStart); err != nil {
-			return Restored{}, fmt.Errorf("read backup: %w", err)
-		}
 		if err := restoreInto(ctx, from, &head, dir); err != nil {
 			return Restored{}, err
 		}
@@ -41,8 +42,8 @@ func Restore(ctx context.Context, from io.ReadSeeker, cities dems.Cities, dirs .
 }
 
 // checkBackup reads a backup and makes sure that a cluster can go on from it.
-func checkBackup(from io.Reader, cities dems.Cities) (backup.Head, int64, error) {
-	r, err := backup.NewReader(from)
+func checkBackup(ctx context.Context, from io.ReadSeeker, cities dems.Cities) (backup.Head, int64, error) {
+	r, err := open(ctx, from)
 	if err != nil {
 		return backup.Head{}, 0, err
 	}
@@ -65,19 +66,27 @@ func checkBackup(from io.Reader, cities dems.Cities) (backup.Head, int64, error)
 }
 
 // restoreInto writes a backup, which was checked, into a data folder.
-func restoreInto(ctx context.Context, from io.Reader, head *backup.Head, dir string) error {
+func restoreInto(ctx context.Context, from io.ReadSeeker, head *backup.Head, dir string) error {
 	restoration, err := storage.BeginRestore(ctx, dir, head.Origin, head.Cities)
 	if err != nil {
 		return err
 	}
-	if err := fill(restoration, &interruptible{ctx, from}, head); err != nil {
+	if err := fill(ctx, restoration, from, head); err != nil {
 		return errors.Join(err, restoration.Abort())
 	}
 	return restoration.Finish()
 }
 
-func fill(restoration *storage.Restoration, from io.Reader, head *backup.Head) (err error) {
-	r, err := backup.NewReader(from)
+// open begins to read a backup.
+func open(ctx context.Context, from io.ReadSeeker) (*backup.Reader, error) {
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read backup: %w", err)
+	}
+	return backup.NewReader(bufio.NewReaderSize(&interruptible{ctx, from}, readBuffer))
+}
+
+func fill(ctx context.Context, restoration *storage.Restoration, from io.ReadSeeker, head *backup.Head) (err error) {
+	r, err := open(ctx, from)
 	if err != nil {
 		return err
 	}

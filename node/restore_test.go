@@ -422,10 +422,14 @@ func TestRestoreRefusesDamage(t *testing.T) {
 type changing struct {
 	*bytes.Reader
 	second []byte
+	begun  bool
 }
 
 func (c *changing) Seek(offset int64, whence int) (int64, error) {
-	c.Reset(c.second)
+	if c.begun {
+		c.Reset(c.second)
+	}
+	c.begun = true
 	return c.Reader.Seek(offset, whence)
 }
 
@@ -439,7 +443,7 @@ func TestBackupThatChangesWhileItIsRestored(t *testing.T) {
 	damaged[len(damaged)-100] ^= 1
 	for name, second := range map[string][]byte{"another": other, "damaged": damaged, "cut": data[:len(data)/2]} {
 		dir := t.TempDir()
-		if _, err := node.Restore(t.Context(), &changing{bytes.NewReader(data), second}, nil, dir); !errors.Is(err, backup.ErrDamaged) {
+		if _, err := node.Restore(t.Context(), &changing{Reader: bytes.NewReader(data), second: second}, nil, dir); !errors.Is(err, backup.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

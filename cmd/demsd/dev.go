@@ -167,6 +167,10 @@ func (d *dev) prepare(ctx context.Context) (lock *os.File, err error) {
 	if lock, err = lockFolder(ctx, d.flags.dataDir); err != nil {
 		return nil, err
 	}
+	if d.isBeingRestored() {
+		err := fmt.Errorf("restoring a backup into %s was interrupted: restore it again", d.flags.dataDir)
+		return nil, errors.Join(err, lock.Close())
+	}
 	if err := d.checkMarker(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}

@@ -70,7 +70,8 @@ Every flag can also be given in the environment: --data-dir as DEMSD_DATA_DIR.`,
 		Example: `  demsd dev                      # a whole cluster on this machine
   demsd node --help              # one node of a real cluster
   demsd frontend --help          # a front end of a real cluster
-  demsd pki --help               # the certificates that both need`,
+  demsd pki --help               # the certificates that both need
+  demsd restore --help           # a new cluster from a backup`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              unknownCommand,
@@ -79,7 +80,7 @@ Every flag can also be given in the environment: --data-dir as DEMSD_DATA_DIR.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().String("log-level", "info", "how much is logged: debug, info, warn or error")
-	root.AddCommand(newDevCommand(), newNodeCommand(), newFrontEndCommand(), newPKICommand(), newHealthCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newNodeCommand(), newFrontEndCommand(), newPKICommand(), newHealthCommand(), newRestoreCommand(), newVersionCommand())
 	return root
 }
 
