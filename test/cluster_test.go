@@ -3,6 +3,7 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type cluster struct {
 	t       *testing.T
 	dataDir string
 	nodes   []string // their names
+	program string   // what the processes run; "": the demsd of this source
 	url     string   // of the front end
 	client  *http.Client
 }
@@ -178,7 +180,7 @@ func (c *cluster) pid(name string) int {
 func (c *cluster) owns(pid int) bool {
 	folder := filepath.Join("/proc", strconv.Itoa(pid))
 	program, err := os.Readlink(filepath.Join(folder, "exe"))
-	if err != nil || program != demsd() {
+	if err != nil || program != cmp.Or(c.program, demsd()) {
 		return false
 	}
 	arguments, err := os.ReadFile(filepath.Join(folder, "cmdline"))

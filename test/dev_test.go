@@ -39,8 +39,15 @@ func startDev(t *testing.T, dataDir string, environment ...string) *devCluster {
 // startDevOf starts a development cluster of that many nodes.
 func startDevOf(t *testing.T, size int, dataDir string, environment ...string) *devCluster {
 	t.Helper()
+	return startDevWith(t, demsd(), size, dataDir, environment...)
+}
+
+// startDevWith starts a development cluster of another demsd.
+func startDevWith(t *testing.T, program string, size int, dataDir string, environment ...string) *devCluster {
+	t.Helper()
 	c := &devCluster{cluster: newCluster(t, dataDir, size), ended: make(chan struct{})}
-	c.command = exec.Command(demsd(), "dev", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--nodes", strconv.Itoa(size))
+	c.program = program
+	c.command = exec.Command(program, "dev", "--data-dir", dataDir, "--listen", "127.0.0.1:0", "--nodes", strconv.Itoa(size))
 	c.command.Env = append(os.Environ(), environment...)
 	stderr, err := os.CreateTemp(t.TempDir(), "stderr-")
 	if err != nil {

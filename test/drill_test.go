@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"dems/client/drill/report"
+	"dems/internal/planted"
 )
 
 // drill runs demsctl drill against a cluster and returns its report, nil where there is none.
@@ -188,5 +189,38 @@ func TestDrillOfAnotherCluster(t *testing.T) {
 	one.waitEqual(10 * time.Second)
 	if one.pid("n1") != before {
 		t.Error("n1 was killed all the same")
+	}
+}
+
+// TestDrillFindsPlantedBugs runs drills on clusters that have a bug: each is found, and told as what it is. A check that finds
+// nothing would otherwise look like a cluster in which nothing is wrong.
+func TestDrillFindsPlantedBugs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		bug      planted.Bug
+		scenario string
+		rounds   int
+		broken   string // the invariant that is about it
+	}{
+		// The second round cuts the leader off from the other nodes, but not from the front end: it goes on answering with the state
+		// that it has.
+		{planted.StaleRead, "partition", 2, "wrong answers"},
+		{planted.DoubleVote, "wrong-results", 4, "wrong answers"},
+		{planted.LostRecord, "leader-kill", 1, "double-applied"},
+		{planted.MonthlyLimit, "slow-network", 2, "wrong answers"},
+	} {
+		t.Run(string(test.bug), func(t *testing.T) {
+			program := buildDemsd(t, "..", "dems/internal/planted.bug="+string(test.bug), "-tags", "planted")
+			c := startDevWith(t, program, 3, t.TempDir())
+			got, r := c.drill(test.scenario, "--rounds", strconv.Itoa(test.rounds))
+			if got.status != 1 || r == nil || r.Passed {
+				t.Fatalf("the drill did not find the bug: %v", got)
+			}
+			at := slices.IndexFunc(r.Invariants, func(i report.Invariant) bool { return i.Name == test.broken })
+			if at < 0 || r.Invariants[at].Broken == 0 || len(r.Invariants[at].Examples) == 0 {
+				t.Errorf("%s was not found broken: %q", test.broken, r.Objections())
+			}
+			t.Logf("%q", r.Objections())
+		})
 	}
 }
