@@ -205,7 +205,7 @@ func TestDrillFindsPlantedBugs(t *testing.T) {
 		// The second round cuts the leader off from the other nodes, but not from the front end: it goes on answering with the state
 		// that it has.
 		{planted.StaleRead, "partition", 2, "wrong answers"},
-		{planted.DoubleVote, "wrong-results", 4, "wrong answers"},
+		{planted.DoubleVote, "wrong-results", 2, "wrong answers"},
 		{planted.LostRecord, "leader-kill", 1, "double-applied"},
 		{planted.MonthlyLimit, "slow-network", 2, "wrong answers"},
 	} {
