@@ -59,9 +59,9 @@ func (d *drill) conclude(operations []history.Operation, judged Judgement) {
 			d.note("%d further incidents are not in the report.", left)
 		}
 	})
-	if d.letIn > 0 {
+	if len(d.byHand) > 0 {
 		d.note("Nodes were removed more than %d times within an hour and put into quarantine, as they have to be: %d times one was let in again by hand.",
-			dems.MaxReplacementsPerHour, d.letIn)
+			dems.MaxReplacementsPerHour, len(d.byHand))
 	}
 	d.report.Notes = append(d.report.Notes, d.load.Notes()...)
 	d.report.Invariants = append(append(d.load.Findings(), judged.Wrong), d.found.list()...)
@@ -88,10 +88,12 @@ var accusing = []string{
 // weigh counts what was said of correct nodes, and answers and states that differed.
 func (d *drill) weigh(s *sight) {
 	for _, i := range s.incidents {
+		of := life{i.Node, i.Incarnation}
+		asked := i.Kind == dems.ConvictionIncident.String() && d.byHand[of]
 		switch {
 		case i.Kind == dems.NoMajorityIncident.String():
 			d.found[noMajority].add("incident %d by %s: %s", i.Sequence, i.By, i.Detail)
-		case slices.Contains(accusing, i.Kind) && !d.wrong[life{i.Node, i.Incarnation}]:
+		case slices.Contains(accusing, i.Kind) && !d.wrong[of] && !asked:
 			d.found[accused].add("incident %d: %s of %s, incarnation %d, which is correct; by %s: %s", i.Sequence, i.Kind, i.Node, i.Incarnation, i.By, i.Detail)
 		}
 	}

@@ -143,7 +143,7 @@ func (r *round) lead(ctx context.Context, id dems.NodeID) error {
 	}
 	err := r.watch.await(ctx, effectTimeout, notResumed, fmt.Sprintf("%s leads", id), func(s *sight) string {
 		if s.view.Leader != id || s.leader() != id {
-			return fmt.Sprintf("%s leads", s.view.Leader)
+			return fmt.Sprintf("the front end names %q, and %q was elected last", s.view.Leader, s.leader())
 		}
 		return ""
 	})

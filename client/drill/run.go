@@ -46,10 +46,10 @@ type drill struct {
 
 	// What follows belongs to the goroutine that does the rounds, until they are over.
 	wrong  map[life]bool // lives that were made wrong
+	byHand map[life]bool // lives that were let in by hand after a quarantine
 	found  invariants
 	report report.Report
 	undone int // rounds in a row that broke nothing
-	letIn  int // nodes that were let in again by hand
 
 	mu  sync.Mutex
 	now Progress // without what is counted
@@ -76,7 +76,8 @@ func newDrill(config Config, front *client.Client) *drill {
 	d := &drill{
 		config: config, scenarios: chosen(config.Scenario), api: front, recorder: history.NewRecorder(0),
 		random: rand.New(rand.NewPCG(config.Seed, 1)), removals: make(map[dems.NodeID]int), wrong: make(map[life]bool),
-		judge: Judge,
+		byHand: make(map[life]bool),
+		judge:  Judge,
 	}
 	d.prepare = func(ctx context.Context) (load, error) { return prepareTraffic(ctx, config, front, d.recorder) }
 	d.watch = newWatch(front, d.recorder.Elapsed)

@@ -40,7 +40,7 @@ func (s *sight) takeView(view *client.ClusterView, asked, came time.Duration) {
 	s.states.take(view.Nodes)
 	// A picture may have been on its way for as long as a dead node was waited for: it says nothing of who leads since.
 	if asked >= s.leaderAt || view.Leader != "" {
-		s.takeLeader(view.Leader, view.Term, came)
+		s.takeLeader(view.Leader, view.Term, came, false)
 	}
 }
 
@@ -49,7 +49,7 @@ func (s *sight) takeIncidents(incidents []client.Incident, came time.Duration) {
 	for _, incident := range incidents {
 		s.incidents = append(s.incidents, seenIncident{incident, came})
 		if incident.Kind == dems.LeaderChangeIncident.String() {
-			s.takeLeader(incident.Node, termOf(incident.Detail), came)
+			s.takeLeader(incident.Node, termOf(incident.Detail), came, true)
 		}
 	}
 }
@@ -63,13 +63,17 @@ func termOf(detail string) uint64 {
 	return term
 }
 
-// takeLeader takes in who leads, "" where nobody is known to. What is older than what is known changes nothing.
-func (s *sight) takeLeader(node dems.NodeID, term uint64, at time.Duration) {
-	newest, nobody := s.term(), s.leader() == ""
+// takeLeader takes in who leads, "" where nobody is known to. What is older than what is known changes nothing. An incident is
+// the word of the leader itself. A picture is less certain: nodes that have entered a term may still name the leader of the one
+// before. So it tells of no leader whom an incident contradicts, and of no further term of the one who leads.
+func (s *sight) takeLeader(node dems.NodeID, term uint64, at time.Duration, certain bool) {
+	newest, leader := s.term(), s.leader()
 	switch {
-	case node == "" && nobody && len(s.leaders) > 0:
+	case node == "" && leader == "" && len(s.leaders) > 0:
 		return
-	case node != "" && (term < newest || term == newest && !nobody):
+	case node != "" && (term < newest || term == newest && leader == node):
+		return
+	case node != "" && !certain && (term == newest && leader != "" || leader == node):
 		return
 	}
 	s.leaderAt = at

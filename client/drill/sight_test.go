@@ -44,6 +44,14 @@ func TestLeaders(t *testing.T) {
 			[]heard{{0, 1, "n1", 2}, {-1, 2, "n1", 4}, {-1, 3, "n2", 3}},
 			[]report.Leader{{Node: "n1", Term: 2, From: 1, To: 2}, {Node: "n1", Term: 4, From: 2}},
 		},
+		"a picture names the old one in the new term": {
+			[]heard{{0, 1, "n1", 2}, {2, 3, "n1", 3}, {-1, 4, "n2", 3}, {2, 5, "n1", 3}, {5, 6, "n2", 3}},
+			[]report.Leader{{Node: "n1", Term: 2, From: 1, To: 4}, {Node: "n2", Term: 3, From: 4}},
+		},
+		"a picture names somebody else in the new term": {
+			[]heard{{0, 1, "n1", 2}, {2, 3, "n3", 3}, {-1, 4, "n2", 3}, {2, 5, "n3", 3}},
+			[]report.Leader{{Node: "n1", Term: 2, From: 1, To: 3}, {Node: "n3", Term: 3, From: 3, To: 4}, {Node: "n2", Term: 3, From: 4}},
+		},
 		"nobody at first": {
 			[]heard{{0, 1, "", 0}, {2, 3, "n1", 2}},
 			[]report.Leader{{From: 1, To: 3}, {Node: "n1", Term: 2, From: 3}},

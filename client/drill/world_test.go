@@ -231,6 +231,7 @@ func (w *world) ReplaceNode(_ context.Context, id dems.NodeID) (*client.Replacin
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tell(dems.ConvictionIncident, w.actor(id), "asked for by an operator")
 	w.rejoin(w.actor(id))
 	return &client.Replacing{}, nil
 }

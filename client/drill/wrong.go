@@ -62,7 +62,8 @@ func (r *round) awaitReplaced(ctx context.Context, wrong life) error {
 	quarantined := false
 	r.watch.read(func(s *sight) { _, quarantined = s.incident(dems.QuarantineIncident, wrong, r.since) })
 	if quarantined {
-		r.letIn++
+		// The next life is convicted at once, because that is how an operator's wish is recorded.
+		r.byHand[life{wrong.node, wrong.incarnation + 1}] = true
 		r.record.What += fmt.Sprintf("; quarantined, %s was let in again by hand", wrong.node)
 		if err := r.replaceByHand(ctx, wrong.node); err != nil {
 			return err
