@@ -17,14 +17,15 @@ const (
 	judgeTime    = time.Millisecond
 )
 
-// Judgement is what the check of a history for linearizability found.
+// Judgement is what the checks of a history found.
 type Judgement struct {
 	Histories  report.Histories
 	Wrong      report.Invariant // no answer is wrong
+	Order      report.Invariant // the log has the order in which clients acted
 	Violations []linearizability.Violation
 }
 
-// Judge checks a history for linearizability.
+// Judge checks a history for linearizability, and whether the log has the order in which clients acted.
 func Judge(ctx context.Context, operations []history.Operation) Judgement {
 	found := linearizability.Check(ctx, operations, linearizability.Options{
 		Timeout: max(judgeTimeout, time.Duration(len(operations))*judgeTime),
@@ -44,7 +45,20 @@ func Judge(ctx context.Context, operations []history.Operation) Judgement {
 	for _, violation := range found.Violations[:min(len(found.Violations), mostExamples)] {
 		wrong.Examples = append(wrong.Examples, violation.String())
 	}
-	return Judgement{histories, wrong, found.Violations}
+	return Judgement{Histories: histories, Wrong: wrong, Order: judgeOrder(operations), Violations: found.Violations}
+}
+
+func judgeOrder(operations []history.Operation) report.Invariant {
+	disorders := linearizability.CheckSequences(operations)
+	order := report.Invariant{
+		Name:    "log out of order",
+		Meaning: "What was answered before a change was asked for stands before that change in the log.",
+		Broken:  uint64(len(disorders)),
+	}
+	for _, disorder := range disorders[:min(len(disorders), mostExamples)] {
+		order.Examples = append(order.Examples, disorder.String())
+	}
+	return order
 }
 
 // conclude fills the report with what follows from everything that was seen.
@@ -64,7 +78,7 @@ func (d *drill) conclude(operations []history.Operation, judged Judgement) {
 			dems.MaxReplacementsPerHour, len(d.byHand))
 	}
 	d.report.Notes = append(d.report.Notes, d.load.Notes()...)
-	d.report.Invariants = append(append(d.load.Findings(), judged.Wrong), d.found.list()...)
+	d.report.Invariants = append(append(d.load.Findings(), judged.Wrong, judged.Order), d.found.list()...)
 	d.report.Decide()
 }
 

@@ -162,7 +162,7 @@ func TestGivesUp(t *testing.T) {
 func TestWrongAnswers(t *testing.T) {
 	r, _ := play(t, 3, Config{Scenario: "slow-network", Rounds: 1}, func(_ *world, d *drill) {
 		d.judge = func(context.Context, []history.Operation) Judgement {
-			return Judgement{report.Histories{Checked: 9, NotLinearizable: 1}, report.Invariant{Name: "wrong answers", Broken: 1}, nil}
+			return Judgement{Histories: report.Histories{Checked: 9, NotLinearizable: 1}, Wrong: report.Invariant{Name: "wrong answers", Broken: 1}, Order: judgeOrder(nil)}
 		}
 	})
 	if objections := r.Objections(); r.Passed || objections[0] != "wrong answers: once" || r.Histories.Checked != 9 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"dems"
 	"dems/client/drill/history"
@@ -71,6 +72,26 @@ func TestViolationsAreKept(t *testing.T) {
 	}
 	if page, err := os.ReadFile(filepath.Join(keep, "violation-group-3.html")); err != nil || !strings.Contains(string(page), "<html") {
 		t.Errorf("%d bytes of a page, %v", len(page), err)
+	}
+}
+
+// TestOrderIsJudged: two changes, one after the other, that stand in the log the other way round, though every answer could be right.
+func TestOrderIsJudged(t *testing.T) {
+	manager := dems.UserID{City: dems.City{'T', 'O', 'R'}, Role: dems.Manager, Number: 1}
+	add := func(number uint64, day uint8, sequence uint64) history.Operation {
+		event := dems.EventKey{Type: dems.Seminar, ID: dems.EventID{City: manager.City, Slot: dems.Morning, Date: dems.Date{Year: 50, Month: 1, Day: day}}}
+		at := time.Duration(2*number) * time.Second
+		return history.Operation{
+			Number: number, Group: int(number), Call: at, Return: at + time.Second, Outcome: history.Answered,
+			Command: dems.Command{Op: dems.AddEvent, By: manager, Event: event, Capacity: 2},
+			Result:  dems.Result{Outcome: dems.Created, Sequence: sequence, Event: dems.EventView{Key: event, Capacity: 2}},
+		}
+	}
+	for _, test := range []struct{ first, second, broken uint64 }{{8, 9, 0}, {9, 8, 1}, {9, 9, 1}} {
+		judged := Judge(t.Context(), []history.Operation{add(1, 1, test.first), add(2, 2, test.second)})
+		if judged.Order.Broken != test.broken || len(judged.Order.Examples) != int(test.broken) || judged.Wrong.Broken != 0 {
+			t.Errorf("%+v: %+v", test, judged)
+		}
 	}
 }
 

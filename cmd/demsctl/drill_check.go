@@ -38,7 +38,7 @@ Exit status: 0 linearizable; 1 not, or it could not be decided; 2 the file canno
 			if err := p.emit(body, func(page *page) { writeCheck(page, header, &judged) }); err != nil {
 				return err
 			}
-			found := report.Report{Invariants: []report.Invariant{judged.Wrong}, Histories: judged.Histories}
+			found := report.Report{Invariants: []report.Invariant{judged.Wrong, judged.Order}, Histories: judged.Histories}
 			found.Measure(operations)
 			if objections := found.Objections(); len(objections) > 0 {
 				return &verdictError{objections}
@@ -66,14 +66,18 @@ func readHistory(name string) (history.Header, []history.Operation, error) {
 }
 
 func writeCheck(page *page, header history.Header, judged *drill.Judgement) {
-	histories, wrong := &judged.Histories, &judged.Wrong
+	histories, invariants := &judged.Histories, []report.Invariant{judged.Wrong, judged.Order}
 	page.line("%d operations of %d groups, seed %d, %s; checked in %.1f s", histories.Operations, histories.Checked, header.Seed,
 		header.Began.UTC().Format(time.RFC3339), histories.Seconds)
-	page.table([]string{"INVARIANT", "BROKEN"}, [][]cell{
-		{{text: wrong.Name}, tally(wrong.Broken)}, {{text: "undecided"}, tally(uint64(histories.Undecided))},
-	})
-	if wrong.Broken > 0 {
-		writeBroken(page, *wrong)
+	var rows [][]cell
+	for _, invariant := range invariants {
+		rows = append(rows, []cell{{text: invariant.Name}, tally(invariant.Broken)})
+	}
+	page.table([]string{"INVARIANT", "BROKEN"}, append(rows, []cell{{text: "undecided"}, tally(uint64(histories.Undecided))}))
+	for _, invariant := range invariants {
+		if invariant.Broken > 0 {
+			writeBroken(page, invariant)
+		}
 	}
 	for _, example := range histories.Examples {
 		page.line("%s", printable(example))
