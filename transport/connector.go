@@ -115,11 +115,56 @@ func (c *connector) dial(attempt *dialing) {
 	close(attempt.done)
 }
 
-// connect dials and waits until the node has accepted this server's certificate.
+const (
+	// dialAgain is after how long without an answer the node is dialled once more, beside the attempts under way. QUIC waits
+	// twice as long each time before it sends a packet again, and so notices late that the network has healed.
+	dialAgain = 250 * time.Millisecond
+	// maxAttempts is how many attempts are under way at once: enough for the standard DialTimeout.
+	maxAttempts = 8
+)
+
+// connect dials, again and again while no answer comes. The first attempt that comes to an end decides.
 func (c *connector) connect() (*connection, error) {
-	config := &c.endpoint.config
-	ctx, cancel := context.WithTimeout(c.ctx, config.DialTimeout)
+	type outcome struct {
+		connection *connection
+		err        error
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.endpoint.config.DialTimeout)
+	var attempts sync.WaitGroup
+	defer attempts.Wait()
 	defer cancel()
+	first, decided := make(chan outcome), make(chan struct{})
+	defer close(decided)
+	ticker := time.NewTicker(dialAgain)
+	defer ticker.Stop()
+	for number := 1; ; number++ {
+		if number == maxAttempts {
+			ticker.Stop()
+		}
+		attempts.Go(func() {
+			connection, err := c.attempt(ctx)
+			select {
+			case first <- outcome{connection, err}:
+			case <-decided:
+				if err == nil {
+					closeConnection(connection.quic)
+				}
+			}
+		})
+		select {
+		case got := <-first:
+			if got.err == nil {
+				c.endpoint.start(func() { keepAlive(got.connection.quic, c.endpoint.config.KeepAlivePeriod) })
+			}
+			return got.connection, got.err
+		case <-ticker.C:
+		}
+	}
+}
+
+// attempt dials and waits until the node has accepted this server's certificate.
+func (c *connector) attempt(ctx context.Context) (*connection, error) {
+	config := &c.endpoint.config
 	address, err := c.address()
 	if err != nil {
 		return nil, err
@@ -147,7 +192,6 @@ func (c *connector) connect() (*connection, error) {
 		closeConnection(dialled)
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
-	c.endpoint.start(func() { keepAlive(dialled, config.KeepAlivePeriod) })
 	return connection, nil
 }
 

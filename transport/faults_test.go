@@ -155,6 +155,52 @@ func TestADeadNodeIsNoticed(t *testing.T) {
 	}
 }
 
+// TestAHealedNetworkIsNoticedSoon has a node be dialled while the network is cut: the connection is there soon after it has
+// healed, however long it was cut.
+func TestAHealedNetworkIsNoticedSoon(t *testing.T) {
+	inLab(t, func(t *testing.T, lab *lab) {
+		lab.start("n1", Config{}).Serve(&stub{propose: echo})
+		frontEnd := lab.start("fe1", Config{})
+		for lasts := 50 * time.Millisecond; lasts < 5*time.Second; lasts += 150 * time.Millisecond {
+			replica := frontEnd.Replica("n1")
+			lab.network.Partition([]string{"n1"}, []string{"fe1"})
+			begin := time.Now()
+			heal := time.AfterFunc(lasts, lab.network.Heal)
+			err := errors.New("not yet")
+			for err != nil && time.Since(begin) < time.Minute {
+				_, err = replica.Propose(t.Context(), []byte("x"))
+			}
+			if noticed := time.Since(begin) - lasts; err != nil || noticed < 0 || noticed > dialAgain {
+				t.Errorf("cut for %v, and connected %v later: %v", lasts, noticed, err)
+			}
+			heal.Stop()
+			replica.Close()
+		}
+	})
+}
+
+// TestOnlyOneOfManyDialsIsKept: where an answer takes longer than the next attempt, several come to an answer, and one is used.
+func TestOnlyOneOfManyDialsIsKept(t *testing.T) {
+	inLab(t, func(t *testing.T, lab *lab) {
+		node := lab.start("n1", Config{})
+		node.Serve(&stub{propose: echo})
+		lab.network.SetAll(faultnet.Link{Delay: dialAgain * 3 / 5})
+		replica := lab.start("fe1", Config{}).Replica("n1")
+		for range 3 {
+			if _, err := replica.Propose(t.Context(), []byte("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(10 * time.Second) // those that were given up are closed, or time out
+		synctest.Wait()
+		node.mutex.Lock()
+		defer node.mutex.Unlock()
+		if node.accepted != 1 {
+			t.Errorf("%d connections", node.accepted)
+		}
+	})
+}
+
 func TestARestartedNodeIsNoticedAtOnce(t *testing.T) {
 	for name, keep := range map[string]bool{"with its reset key": true, "with another reset key": false} {
 		t.Run(name, func(t *testing.T) {
