@@ -9,23 +9,21 @@ import (
 	"time"
 )
 
-// networkFault is what happens to the network of a node in TestNetworkFaults. Peers are "nodes", for all other nodes, and what
-// the API knows besides.
+// networkFault is what happens to the network of a node in TestNetworkFaults. What cuts a node off from everybody in both
+// directions is left to TestLeaderCutOff and TestCorrectNodesAreNeverConvicted.
 type networkFault struct {
 	name   string
 	leader bool // of the leader, else of a follower
 	fields map[string]any
-	nodes  bool // it is between the node and the other nodes
+	nodes  bool // it is between the node and the other nodes, and front ends reach all of them
 }
 
 var networkFaults = []networkFault{
 	{"leader cut off from the nodes", true, map[string]any{"kind": "partition"}, true},
 	{"leader does not hear the nodes", true, map[string]any{"kind": "partition", "direction": "incoming"}, true},
 	{"leader is not heard by the nodes", true, map[string]any{"kind": "partition", "direction": "outgoing"}, true},
-	{"leader cut off from everybody", true, map[string]any{"kind": "partition"}, false},
 	{"leader hears nobody", true, map[string]any{"kind": "partition", "direction": "incoming"}, false},
 	{"leader is heard by nobody", true, map[string]any{"kind": "partition", "direction": "outgoing"}, false},
-	{"follower cut off from the nodes", false, map[string]any{"kind": "partition"}, true},
 	{"follower hears nobody", false, map[string]any{"kind": "partition", "direction": "incoming"}, false},
 	{"follower is heard by nobody", false, map[string]any{"kind": "partition", "direction": "outgoing"}, false},
 	{"leader is far away", true, map[string]any{"kind": "latency", "milliseconds": 20, "jitterMilliseconds": 20}, false},
