@@ -21,6 +21,8 @@ const (
 	// soakKeys is how many idempotency keys are made before anything is measured: as many as are remembered, so that later ones
 	// push out earlier ones and the state is as large as it gets.
 	soakKeys = 1_000_000
+	// fillTime bounds making them; a machine with nothing else to do takes two or three minutes.
+	fillTime = 20 * time.Minute
 	// soakRate is how many requests the writers begin in a second, all together.
 	soakRate = 200
 	// wrongNodes is how many nodes are made wrong in a long soak. More than three an hour, and a node is quarantined.
@@ -110,10 +112,10 @@ func wrongDue(since, duration time.Duration) int {
 // fillKeys makes as many bookings with idempotency keys as are remembered.
 func (c *cluster) fillKeys() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*fillTime)
 	defer cancel()
 	report, err := generator.Run(ctx, generator.Config{
-		Endpoints: []string{c.url}, Connections: 64, Duration: 9 * time.Minute, Operations: soakKeys, Events: 1000, Customers: firstWritersCustomer,
+		Endpoints: []string{c.url}, Connections: 64, Duration: fillTime, Operations: soakKeys, Events: 1000, Customers: firstWritersCustomer,
 	})
 	if err != nil || report.Operations < soakKeys {
 		c.t.Fatalf("filling the table of keys: %+v, %v", report, err)
