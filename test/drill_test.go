@@ -65,8 +65,11 @@ func TestDrill(t *testing.T) {
 			within := *c
 			within.t, within.cluster.t = t, t
 			got, r := within.drill(test.scenario, "--rounds", strconv.Itoa(test.rounds), "--seed", "7")
-			if got.status != 0 || r == nil || !r.Passed {
+			if r == nil {
 				t.Fatal(got)
+			}
+			if got.status != 0 || !r.Passed {
+				t.Fatalf("exit status %d, %+v\n%s", got.status, r.Invariants, got.stderr)
 			}
 			if len(r.Rounds) != test.rounds || strings.Count(got.stderr, "\n") != test.rounds || r.Seed != 7 || r.Scenario != test.scenario {
 				t.Errorf("%+v\n%s", r.Rounds, got.stderr)

@@ -149,6 +149,29 @@ func TestBrokenInvariants(t *testing.T) {
 	}
 }
 
+// TestSomebodyElseIsElected has handing over leadership fail twice: it is tried again.
+func TestSomebodyElseIsElected(t *testing.T) {
+	r, w := play(t, 3, Config{Scenario: "wrong-results", Rounds: 1}, func(w *world, _ *drill) {
+		tried := 0
+		w.refuses["lead"] = &client.Error{Code: dems.Indeterminate, Detail: "n1 leads"}
+		w.hook = func(done string) {
+			if !strings.HasPrefix(done, "lead") {
+				return
+			}
+			if tried++; tried == 2 {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				clear(w.refuses)
+			}
+		}
+	})
+	expectPassed(t, r, 1)
+	leads := slices.DeleteFunc(w.did(), func(what string) bool { return what != "lead n3" })
+	if len(leads) != 3 {
+		t.Errorf("tried %d times", len(leads))
+	}
+}
+
 // TestGivesUp: what fails three times in a row is not tried for ever.
 func TestGivesUp(t *testing.T) {
 	r, w := play(t, 3, Config{Scenario: "leader-kill", Rounds: 100}, func(w *world, _ *drill) { w.refuses["kill"] = errors.New("not permitted") })

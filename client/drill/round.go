@@ -20,6 +20,8 @@ const (
 	wholeTimeout = 2 * time.Minute
 	// healTimeout bounds mending what was broken.
 	healTimeout = time.Minute
+	// handOverTimeout is how long one try may take to have a node lead.
+	handOverTimeout = 3 * time.Second
 	// answersInterval is how often it is looked whether clients were answered.
 	answersInterval = 10 * time.Millisecond
 )
@@ -132,25 +134,40 @@ func (r *round) endFaults(ctx context.Context) error {
 	return nil
 }
 
-// lead hands leadership over to a node, and waits until it leads and all are well.
+// lead hands leadership over to a node, and waits until it leads and all are well. Where somebody else is elected instead, as may
+// happen where processors are scarce, it is tried again.
 func (r *round) lead(ctx context.Context, id dems.NodeID) error {
 	if r.leader() == id {
 		return nil
 	}
 	r.doing("handing leadership over to %s", id)
-	if _, err := r.api.TransferLeadership(ctx, id); err != nil {
-		return fmt.Errorf("hand leadership over to %s: %w", id, err)
+	limited, cancel := context.WithTimeout(ctx, effectTimeout)
+	defer cancel()
+	for {
+		err := r.handOver(limited, id)
+		if err == nil {
+			return r.whole(ctx, r.recorder.Elapsed())
+		}
+		if limited.Err() != nil || dems.CodeOf(err) == dems.NotFound {
+			return fmt.Errorf("hand leadership over to %s: %w", id, err)
+		}
 	}
-	err := r.watch.await(ctx, effectTimeout, notResumed, fmt.Sprintf("%s leads", id), func(s *sight) string {
+}
+
+// handOver tries once to have a node lead.
+func (r *round) handOver(ctx context.Context, id dems.NodeID) error {
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if _, err := r.api.TransferLeadership(ctx, id); err != nil {
+		_ = wait(ctx, askAgain) // the error is what has to be told
+		return err
+	}
+	return r.watch.await(ctx, handOverTimeout, notDone, fmt.Sprintf("%s leads", id), func(s *sight) string {
 		if s.view.Leader != id || s.leader() != id {
 			return fmt.Sprintf("the front end names %q, and %q was elected last", s.view.Leader, s.leader())
 		}
 		return ""
 	})
-	if err != nil {
-		return err
-	}
-	return r.whole(ctx, r.recorder.Elapsed())
 }
 
 // awaitElection waits until somebody leads in a later term than before.

@@ -8,7 +8,7 @@ import (
 	"dems"
 )
 
-// askAgain is how long a request to replace a node waits that was refused for the moment.
+// askAgain is how long a request waits that was refused for the moment.
 const askAgain = 200 * time.Millisecond
 
 // wrongResults has a node answer wrongly.
