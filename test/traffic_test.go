@@ -49,6 +49,7 @@ type traffic struct {
 	run     string             // makes the keys of one traffic differ from those of another
 	writers []*writer
 	every   time.Duration // how often each writer begins a request; 0: as soon as it has its answer
+	keeps   bool          // writers remember what they have asked for
 	begun   atomic.Int64
 	done    atomic.Int64
 	wrong   problems // answers that are not the model's
@@ -106,6 +107,14 @@ type writer struct {
 
 	mu      sync.Mutex
 	samples []sample
+	writes  []written // in order
+}
+
+// written is one write that was answered.
+type written struct {
+	as        string
+	operation conformance.Operation
+	answer    conformance.Answer
 }
 
 // sample is one answered request.
@@ -123,7 +132,13 @@ func newTraffic(t *testing.T, writers int, targets ...conformance.REST) *traffic
 // newTrafficFrom numbers the writers from first on. Traffics at the same time need different numbers.
 func newTrafficFrom(t *testing.T, first, writers int, targets ...conformance.REST) *traffic {
 	t.Helper()
-	tr := &traffic{t: t, targets: targets, run: rand.Text()}
+	return (&traffic{t: t, targets: targets, run: rand.Text()}).prepare(first, writers)
+}
+
+// prepare makes the writers and their events.
+func (tr *traffic) prepare(first, writers int) *traffic {
+	t := tr.t
+	t.Helper()
 	for number := first; number < first+writers; number++ {
 		w := &writer{traffic: tr, number: number, random: random.New(random.NewPCG(uint64(number), 1))}
 		var err error
@@ -299,6 +314,9 @@ func (w *writer) ask(as string, operation conformance.Operation) {
 	}
 	w.mu.Lock()
 	w.samples = append(w.samples, sample{begin, time.Now(), write})
+	if write && w.traffic.keeps {
+		w.writes = append(w.writes, written{as, operation, answer})
+	}
 	w.mu.Unlock()
 	w.traffic.done.Add(1)
 	if problem := compare(expected, answer); problem != "" {

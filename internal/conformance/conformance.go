@@ -62,6 +62,7 @@ type Answer struct {
 	Status   int // HTTP status; 0 where there is no HTTP
 	Body     any // decoded JSON, numbers as json.Number
 	Replayed bool
+	Sequence uint64 // the log index that ordered the operation, where there is HTTP
 }
 
 // Target does operations.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -44,6 +45,7 @@ func (r REST) Do(ctx context.Context, as string, operation Operation) (Answer, e
 		return Answer{}, err
 	}
 	answer := Answer{Status: response.StatusCode, Replayed: response.Header.Get("Idempotency-Replayed") == "true"}
+	answer.Sequence, _ = strconv.ParseUint(response.Header.Get("Dems-Sequence"), 10, 64) // 0 where nothing was ordered
 	if err := decode(data, &answer.Body); err != nil {
 		return Answer{}, fmt.Errorf("status %d, body %.200q: %w", response.StatusCode, data, err)
 	}
