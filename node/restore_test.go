@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,10 @@ import (
 	"dems/backup"
 	"dems/internal/cluster"
 	"dems/node"
+	"dems/node/storage"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // eventful starts a cluster in which much has happened: bookings in three cities, requests with keys, and a node that was replaced
@@ -273,6 +278,67 @@ func TestLateNodeOfARestoredCluster(t *testing.T) {
 	restore(t, data, c.Dir("n3"))
 	c.StartNode("n3")
 	expectRefusal(t, c, "n3", "has been a member before")
+}
+
+// TestRestoredNodeAloneDoesNotAnswer has a node of a restored cluster begin while nobody votes for it: what it knows is the old
+// cluster, and it tells nobody of that.
+func TestRestoredNodeAloneDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	_, _, origin, data := eventful(t)
+	c := restored(t, data, cluster.Config{Change: func(config *node.Config) {
+		if config.ID == "n2" { // it waits for more nodes than there are, so that it knows of no cluster and never votes
+			config.Peers = map[dems.NodeID]string{"n1": "n1:7000", "n2": "n2:7000", "n3": "n3:7000", "n4": "n4:7000", "n5": "n5:7000"}
+		}
+	}})
+	c.StartNode("n2")
+	c.StartNode("n1")
+	waitCandidate(c, "n1")
+	if status := c.Status("n1"); status.Ready || status.Applied != origin.Index || status.Configuration != origin.Index+2 {
+		t.Errorf("%+v", status)
+	}
+	_, err := c.Replica("n1").Query(t.Context(), dems.QueryBatch{Queries: []dems.Query{{Kind: dems.RegistryQuery}}})
+	if kind(t, err) != dems.NotReady {
+		t.Errorf("%v", err)
+	}
+}
+
+// waitCandidate waits until a node wants to lead.
+func waitCandidate(c *cluster.Cluster, id dems.NodeID) {
+	c.Eventually(string(id)+" stands for election", func(context.Context) error {
+		if r := c.Node(id).Raft(); r == nil || r.State() != raft.Candidate {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+}
+
+// TestRestoredNodesWaitForEachOther starts a node whose only peer has begun its log already, and waits for its vote.
+func TestRestoredNodesWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	_, last, _, data := eventful(t)
+	c := restored(t, data, cluster.Config{})
+	config := c.NodeConfig("n2")
+	folder, err := storage.Open(t.Context(), storage.Config{
+		Dir: config.DataDir, ID: "n2", Cities: config.Cities, Logger: slog.New(slog.DiscardHandler), RaftLogger: hclog.NewNullLogger(),
+		Fail: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var configuration raft.Configuration
+	for _, id := range c.IDs() {
+		configuration.Servers = append(configuration.Servers, raft.Server{ID: raft.ServerID(id + ".1"), Address: raft.ServerAddress(id)})
+	}
+	if err := errors.Join(folder.Descend(configuration), folder.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c.StartNode("n2")
+	waitCandidate(c, "n2")
+	c.StartNode("n1")
+	c.WaitReady("n1")
+	c.WaitReady("n2")
+	expectAllBookings(t, c, last)
+	c.WaitEqual()
 }
 
 // TestNodesOfDifferentOrigins starts nodes that do not belong together: each says why it does not take part, and no data
