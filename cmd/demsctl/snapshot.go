@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +56,9 @@ nothing is left. demsd restore makes a new cluster from it. --timeout (default h
 		meter := &meter{program: p}
 		view, err := api.SaveBackup(command.Context(), arguments[0], client.SaveOptions{Overwrite: *force, Progress: meter.show})
 		meter.end()
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%s is there already: choose another name, or replace it with --force", arguments[0])
+		}
 		if err != nil {
 			return err
 		}

@@ -9,5 +9,8 @@
 // It also empties the folder of a node that was removed, so that the next incarnation can begin. That takes the proof that a
 // majority of the cluster knows of the removal; there is no other way to delete anything.
 //
+// And it fills a folder from a backup, which the first node that opens it takes over: it then begins a log that follows on that
+// state, as every node of the new cluster does.
+//
 // It never interprets commands beyond checking that they can be decoded, never repairs anything, and starts no goroutine.
 package storage

@@ -455,6 +455,24 @@ func TestWitnessesOfDifferentClusters(t *testing.T) {
 	}
 }
 
+// TestRestoredFileBytes pins the form that docs/formats.md shows.
+func TestRestoredFileBytes(t *testing.T) {
+	digest, _ := dems.ParseDigest("00112233445566778899aabbccddeeff")
+	got, err := (&restoration{restorationFormat, dems.Origin{Index: 812, Digest: digest}, dems.DefaultCities().String()}).encode()
+	want := `{
+  "format": 1,
+  "origin": {
+    "index": 812,
+    "digest": "00112233445566778899aabbccddeeff"
+  },
+  "cities": "MTL=Montreal,OTW=Ottawa,TOR=Toronto"
+}
+`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
 // FuzzRestoration makes sure that whatever is read as restored.json is exactly what would be written.
 func FuzzRestoration(f *testing.F) {
 	data, err := (&restoration{restorationFormat, testOrigin, dems.DefaultCities().String()}).encode()
