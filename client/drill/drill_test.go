@@ -245,6 +245,17 @@ func TestDuration(t *testing.T) {
 	expectPassed(t, r, 2)
 }
 
+// TestNothingWasBroken: a drill that has broken nothing has not passed.
+func TestNothingWasBroken(t *testing.T) {
+	r, _ := play(t, 3, Config{Scenario: "pause", Rounds: 1}, func(_ *world, d *drill) {
+		d.scenarios = nil // as where the time is over before the first round
+	})
+	if len(r.Rounds) != 0 {
+		t.Fatalf("%d rounds", len(r.Rounds))
+	}
+	expectBroken(t, r, "nothing was broken", notDone)
+}
+
 // TestLongDrill: rounds keep their distance, so that there are not too many.
 func TestLongDrill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -58,7 +58,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestInterruptedBeforeTheFirstRound is no drill that has passed or failed: it has done nothing wrong.
+// TestInterruptedBeforeTheFirstRound: nothing went wrong, but a drill that has broken nothing has not passed.
 func TestInterruptedBeforeTheFirstRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3)
@@ -69,6 +69,7 @@ func TestInterruptedBeforeTheFirstRound(t *testing.T) {
 		if err != nil || len(r.Rounds) != 0 || len(r.Notes) != 1 {
 			t.Errorf("%+v, %v", r, err)
 		}
+		expectBroken(t, r, "nothing was broken", notDone)
 		if did := w.did(); slices.ContainsFunc(did, func(what string) bool { return strings.HasPrefix(what, "pause") }) {
 			t.Errorf("%q", did)
 		}
