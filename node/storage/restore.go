@@ -118,6 +118,7 @@ func checkEmpty(dir string) error {
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == "lost+found":
+		case name == restoringFile+".tmp": // of a restoration that was interrupted before it began to write anything else
 		case interrupted == nil && (name == restoringFile || name == snapshotFolder || name == CityLogFolder):
 		default:
 			return fmt.Errorf("data folder %s is not empty (it holds %s): a backup is restored into an empty folder only", dir, name)

@@ -209,10 +209,24 @@ func TestRestorationIsWholeOrNothing(t *testing.T) {
 	}
 	expect(t, config(dir), "was interrupted: restore it again")
 	write(t, filepath.Join(dir, CityLogFolder, "OTW.log"), "half of it")
+	write(t, filepath.Join(dir, restoringFile+".tmp"), "half")
 	if err := seeding(t, dir).Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if _, found := content(t, dir)["logs/OTW.log"]; found {
+		t.Error("something is left of the first try")
+	}
+	mustClose(t, expectSeed(t, dir))
+}
+
+// TestRestorationThatHardlyBegan was interrupted while it marked the folder.
+func TestRestorationThatHardlyBegan(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, restoringFile+".tmp"), "half")
+	if err := seeding(t, dir).Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if _, found := content(t, dir)[restoringFile+".tmp"]; found {
 		t.Error("something is left of the first try")
 	}
 	mustClose(t, expectSeed(t, dir))
