@@ -13,9 +13,10 @@ import (
 )
 
 // bootstrap writes the cluster's first configuration into an empty data folder: all configured nodes as voters, the same
-// on every node. A folder that was restored from a backup is as good as empty, if all nodes' are. Before that it asks the peers whether this node has been a member before. Then its folder is not new but
-// lost, and with it entries that it has promised to keep: it must not come back as if nothing had been. A majority of the
-// nodes, this one included, has to have no objection; until then it keeps asking.
+// on every node. A folder that was restored from a backup is as good as empty, if all nodes' are. Before that it asks the
+// peers whether this node has been a member before. Then its folder is not new but lost, and with it entries that it has
+// promised to keep: it must not come back as if nothing had been. A majority of the nodes, this one included, has to have no
+// objection; until then it keeps asking.
 func (n *Node) bootstrap(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		clear, err := n.hasNoPast(ctx)

@@ -47,8 +47,8 @@ func soakTime(t *testing.T) time.Duration {
 func (f failure) spares() bool { return !strings.Contains(f.name, "killed") && f.name != "restarted" }
 
 // TestSoak has everything happen to the nodes, wrong ones included, for as long as $DEMS_SOAK says, with logs that are cut and
-// snapshots that are taken all the time. Every answer is compared with a model or is part of a history that is checked. One node and the front end are never started again, so that their memory shows what
-// they keep.
+// snapshots that are taken all the time. Every answer is compared with a model or is part of a history that is checked. One node
+// and the front end are never started again, so that their memory shows what they keep.
 func TestSoak(t *testing.T) {
 	duration := soakTime(t)
 	seed := random.Uint64()

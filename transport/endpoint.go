@@ -110,8 +110,8 @@ func (e *Endpoint) Addr() net.Addr { return e.config.PacketConn.LocalAddr() }
 func (e *Endpoint) Failed() <-chan struct{} { return e.failed }
 
 // RaftLayer returns Raft's view of the endpoint for one incarnation of the node, in the cluster that descends from a backup;
-// streams that are meant for another incarnation, or come from another cluster, are refused. What is dialled is a node's ID and incarnation, as in n2.1. Peers' streams go to the layer returned last; an
-// earlier one is closed.
+// streams that are meant for another incarnation, or come from another cluster, are refused. What is dialled is a node's ID and
+// incarnation, as in n2.1. Peers' streams go to the layer returned last; an earlier one is closed.
 func (e *Endpoint) RaftLayer(incarnation uint64, origin dems.Origin) raft.StreamLayer {
 	layer := newRaftLayer(e, incarnation, origin)
 	e.mutex.Lock()

@@ -39,9 +39,9 @@ func (r *Removal) Witnesses() []dems.NodeID { return slices.Clone(r.witnesses) }
 
 // ProveRemoval looks for the proof that an incarnation of a node has left, in what the nodes of the cluster (all that are
 // configured, the node itself among them) say of themselves and of the cluster, by who says it. A majority of the cluster
-// has to say the same: that one later incarnation is to come, to a cluster of the same origin. The word of the node itself does not count, nor does that of
-// a node that is not ready, that answers for another one, or that has the node among the members: as soon as the next
-// incarnation is one, it may have promised something. The error says who did not say so and why.
+// has to say the same: that one later incarnation is to come, to a cluster of the same origin. The word of the node itself
+// does not count, nor does that of a node that is not ready, that answers for another one, or that has the node among the
+// members: as soon as the next incarnation is one, it may have promised something. The error says who did not say so and why.
 func ProveRemoval(id dems.NodeID, incarnation uint64, cluster []dems.NodeID, statuses map[dems.NodeID]dems.NodeStatus) (*Removal, error) {
 	removal := &Removal{id: id, incarnation: incarnation, cluster: slices.Sorted(slices.Values(cluster))}
 	said := make(map[testament][]dems.NodeID)
