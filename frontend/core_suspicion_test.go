@@ -108,6 +108,32 @@ func TestLeaderIgnoresProposals(t *testing.T) {
 	}
 }
 
+// The leader was cut off from the others when it had committed: it answers, and they do not learn what to vote on.
+func TestLeaderAnswersAndNobodyVotes(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		const takes, message = 20 * time.Millisecond, time.Millisecond
+		h.w.change(func() { h.w.delay = func() time.Duration { return message } })
+		h.must(addEvent(1, 5), 10*message)
+		h.w.setLate(h.node(2), true)
+		h.w.setLate(h.node(3), true)
+		var once sync.Once
+		h.w.change(func() {
+			h.w.suspected = func(*fakeNode, dems.Suspicion) {
+				once.Do(func() {
+					time.AfterFunc(takes, func() {
+						h.w.elect(h.node(2))
+						h.w.setLate(h.node(2), false)
+						h.w.setLate(h.node(3), false)
+					})
+				})
+			}
+		})
+		h.wantView(h.must(addEvent(2, 5), 4*leastDeadline+takes+20*message), 5, 0)
+		h.wantApplied(addEvent(2, 5), 1)
+		h.wantView(h.must(addEvent(3, 5), 20*message), 5, 0)
+	})
+}
+
 // A leader that was killed is back at once, and leads nobody, while its peers have not missed it yet.
 func TestLeaderRestartsAtOnce(t *testing.T) {
 	ready(t, 3, func(h *harness) {

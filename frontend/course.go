@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ type course struct {
 	applicable int           // attempts that may have been, or may yet be, applied, without the current one
 	retry      *time.Timer   // runs while no attempt may be made after one that failed
 	failed     *attempt      // the one that failed, while that runs; a new leader may be tried all the same
-	alarm      *time.Timer   // tells that the leader takes too long
+	alarm      *time.Timer   // tells that the leader takes too long, or after its answer the others
 	splitTime  time.Time     // since when no majority can be got without waiting for somebody to vote again; zero: one can
 	sent       [][]*pending  // what the batch has been proposed as: shorter each time, as waiters give up
 	answered   bool          // the waiters have their answers; what follows is the check
@@ -97,8 +98,8 @@ func (p *proposer) fly(ctx context.Context, f *flight, lose func()) {
 		case <-c.retry.C:
 			c.failed = nil
 		case <-c.alarm.C:
-			if c.current != nil {
-				p.suspector.suspect(c.current.node)
+			if late := cmp.Or(c.current, c.replied); late != nil {
+				p.suspector.suspect(late.node)
 				c.alarm.Reset(suspicionPause)
 			}
 		case <-impatient.C:
@@ -211,6 +212,8 @@ func (c *course) handle(got *attempt) {
 		c.proposer.suspector.answered(time.Since(got.started))
 		c.applicable++
 		c.replied, c.replyTime = got, time.Now()
+		// A leader that is cut off from the others answers, and they do not learn what to vote on.
+		c.alarm.Reset(c.proposer.suspector.voteDeadline())
 		return
 	}
 	c.proposer.logger.Debug("proposal failed", "node", got.node.address, "batch", c.flight.number, "error", got.err)

@@ -66,6 +66,10 @@ func (s *suspector) deadline() time.Duration {
 	return min(max(2*slowest, leastDeadline), mostDeadline)
 }
 
+// voteDeadline returns how long the votes of a majority may take after the leader's answer. They come soon after it where the
+// leader reaches the others, but they may be busy, too.
+func (s *suspector) voteDeadline() time.Duration { return min(4*s.deadline(), mostDeadline) }
+
 // turn begins another window where the time of the present one is over. Callers hold mu.
 func (s *suspector) turn() {
 	passed := time.Since(s.began)
