@@ -49,14 +49,14 @@ lint: ## formatting, go vet, staticcheck
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags planted ./fsm ./frontend/... ./internal/planted
 
-# The random tests of fsm, and the simulation, do a fifth of their work under the race detector, so they run once more without
-# it. Then the tests run of the bugs that are planted on purpose, which only the build tag has (internal/planted). The tests of
+# The random tests of fsm, the simulation and the load of drills do a fifth of their work under the race detector, so they run once
+# more without it. Then the tests run of the bugs that are planted on purpose, which only the build tag has (internal/planted). The tests of
 # real processes measure time, so they get the machine for themselves, after everything else. What they run is not part of the
 # test's binary, so an earlier result says nothing (-count=1).
 .PHONY: test
 test: lint ## lint, every test with the race detector, then the tests of real processes
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
-	go test -timeout 2m $(TESTFLAGS) ./fsm ./internal/simulation
+	go test -timeout 3m $(TESTFLAGS) ./fsm ./internal/simulation ./client/drill/traffic
 	go test -timeout 2m $(TESTFLAGS) -tags planted -run Plant ./fsm ./frontend/... ./internal/planted
 	go test -count=1 -timeout 8m $(TESTFLAGS) ./test
 

@@ -133,11 +133,12 @@ func frontEndOf(t *testing.T, c *cluster.Cluster) string {
 
 // TestAClusterWhoseLeaderDies is a small drill: three real nodes, of which the leader is killed and started again under load.
 func TestAClusterWhoseLeaderDies(t *testing.T) {
+	const operations = 6000 / slowdown
 	c := cluster.Start(t, cluster.Config{})
 	url := frontEndOf(t, c)
 	under := make(chan struct{})
-	api := overNetwork(t, 1500, func() { close(under) }, url)
-	recorder := history.NewRecorder(6000)
+	api := overNetwork(t, operations/4, func() { close(under) }, url)
+	recorder := history.NewRecorder(operations)
 	traffic, err := Prepare(t.Context(), Config{API: api, Recorder: recorder, Rate: 1500, Clients: 24, GroupOperations: 150})
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestAClusterWhoseLeaderDies(t *testing.T) {
 	linearizable(t, recorder.Operations())
 	counted := outcomes(recorder.Operations())
 	t.Logf("killed %s, %v", killed, counted)
-	if counted[history.Answered] != 6000 {
+	if counted[history.Answered] != operations {
 		t.Errorf("%v: some operations have no answer, although a majority was always there", counted)
 	}
 	if err := traffic.Clear(t.Context()); err != nil {

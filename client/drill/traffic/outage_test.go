@@ -272,7 +272,7 @@ func TestAGroupThatCannotBeSettledHasNoSuccessor(t *testing.T) {
 			return forward(request)
 		}
 		runOnly(t, w, traffic, 2000)
-		if notes := traffic.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "Group 1 has operations of unknown outcome") {
+		if notes := traffic.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "has operations of unknown outcome") {
 			t.Errorf("notes %q", notes)
 		}
 		contended := make(map[int]bool)
