@@ -1,8 +1,8 @@
 // Package cluster runs a whole cluster of real nodes inside one process, for tests: real Raft, real QUIC, real data folders,
 // on a network in memory whose links can be cut. Nodes can be stopped, killed as by SIGKILL, and started again.
 //
-// It owns the nodes, their endpoints, certificates and folders, and starts one goroutine per running node. Everything is
-// stopped when the test ends. Methods that wait fail the test when nothing happens for long.
+// It owns the nodes, their endpoints, certificates and folders, and starts one goroutine per running node, and those of a front
+// end that is asked for. Everything is stopped when the test ends. Methods that wait fail the test when nothing happens for long.
 package cluster
 
 import (

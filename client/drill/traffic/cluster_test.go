@@ -1,18 +1,13 @@
 package traffic
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
 	"dems/client"
 	"dems/client/drill/history"
-	"dems/frontend"
 	"dems/internal/cluster"
 	"dems/internal/onenode"
 )
@@ -88,54 +83,11 @@ func TestFrontEndsThatGoAway(t *testing.T) {
 	}
 }
 
-// frontEndOf starts a front end over the nodes of a cluster, waits until it answers, and returns its URL.
-func frontEndOf(t *testing.T, c *cluster.Cluster) string {
-	t.Helper()
-	var addresses []string
-	replicas := map[string]frontend.Replica{}
-	for _, id := range c.IDs() {
-		addresses = append(addresses, c.Address(id))
-		replicas[c.Address(id)] = c.Replica(id)
-	}
-	core, err := frontend.NewCore(frontend.Config{
-		ID: "fe1", Address: "http://fe1", Version: "test", Nodes: addresses, Logger: slog.New(slog.DiscardHandler),
-		Dial: func(address string) frontend.Replica { return replicas[address] },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := core.Run(ctx); err != nil {
-			t.Errorf("front end: %v", err)
-		}
-	})
-	server := httptest.NewServer(frontend.NewHandler(core, frontend.RESTConfig{}))
-	t.Cleanup(func() {
-		server.Close()
-		stop()
-		running.Wait()
-	})
-	c.Eventually("the front end answers", func(ctx context.Context) error {
-		if _, known := core.Cities(ctx); !known {
-			return errors.New("the cities are not known")
-		}
-		for _, check := range core.Checks(ctx) {
-			if check.Err != nil {
-				return check.Err
-			}
-		}
-		return nil
-	})
-	return server.URL
-}
-
 // TestAClusterWhoseLeaderDies is a small drill: three real nodes, of which the leader is killed and started again under load.
 func TestAClusterWhoseLeaderDies(t *testing.T) {
 	const operations = 6000 / slowdown
 	c := cluster.Start(t, cluster.Config{})
-	url := frontEndOf(t, c)
+	url := c.FrontEnd().URL
 	under := make(chan struct{})
 	api := overNetwork(t, operations/4, func() { close(under) }, url)
 	recorder := history.NewRecorder(operations)
