@@ -27,6 +27,7 @@ const (
 // growth watches what processes take, until it is stopped.
 type growth struct {
 	cluster *handCluster
+	ending  sync.Once
 	stop    chan struct{}
 	running sync.WaitGroup
 
@@ -39,6 +40,7 @@ type growth struct {
 // watchGrowth begins to watch: the memory of some processes, and the disk of all nodes.
 func watchGrowth(c *handCluster, steady ...string) *growth {
 	g := &growth{cluster: c, stop: make(chan struct{}), memory: map[string][]int64{}, disk: map[string][]int64{}, seen: map[string]bool{}}
+	c.t.Cleanup(func() { g.finish() })
 	g.running.Go(func() {
 		ticker := time.NewTicker(growthInterval)
 		defer ticker.Stop()
@@ -110,7 +112,7 @@ func ownMemory(pid int) (int64, error) {
 
 // finish ends the watching and returns how many snapshots were seen.
 func (g *growth) finish() (snapshots int) {
-	close(g.stop)
+	g.ending.Do(func() { close(g.stop) })
 	g.running.Wait()
 	return len(g.seen)
 }

@@ -4,6 +4,8 @@ package test
 
 import (
 	"context"
+	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -107,6 +109,18 @@ func (h *histories) check(traffic *drilltraffic.Traffic, operations []history.Op
 	for _, disorder := range linearizability.CheckSequences(operations) {
 		h.t.Errorf("window %d: %v", h.windows, disorder)
 	}
+	if h.t.Failed() {
+		h.keep(operations)
+	}
 	h.operations += result.Operations
 	h.groups += result.Groups
+}
+
+// keep writes a history that something was found in to a file that outlives the test.
+func (h *histories) keep(operations []history.Operation) {
+	file, err := os.CreateTemp("", "dems-history-*.jsonl")
+	if err == nil {
+		err = errors.Join(history.Write(file, history.Header{Seed: h.seed, Began: time.Now()}, operations), file.Close())
+	}
+	h.t.Logf("window %d is kept in %s (demsctl drill check): %v", h.windows, file.Name(), err)
 }

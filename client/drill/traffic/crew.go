@@ -182,26 +182,22 @@ func (c *crew) retire(u until) {
 	}
 }
 
-// readFinally has clients read the last state of groups, as far as there is time.
+// readFinally has clients read the last state of groups, as far as there is time. A group is read by one client, one thing after
+// the other: reads of one group at the same time would leave as many orders to try as there are subsets of them.
 func readFinally(u until, pace *pace, workers []*worker, groups []*group) {
-	type job struct {
-		group *group
-		read  dems.Command
-	}
-	var jobs []job
-	for _, g := range groups {
-		for _, read := range g.finalReads() {
-			jobs = append(jobs, job{g, read})
-		}
-	}
 	var next atomic.Int64
 	_ = together(workers, func(w *worker) error { // nothing in it fails
 		for {
 			number := int(next.Add(1)) - 1
-			if number >= len(jobs) || !pace.wait(u.begin) {
+			if number >= len(groups) {
 				return nil
 			}
-			w.read(u, jobs[number].group, jobs[number].read)
+			for _, read := range groups[number].finalReads() {
+				if !pace.wait(u.begin) {
+					return nil
+				}
+				w.read(u, groups[number], read)
+			}
 		}
 	})
 }
