@@ -62,6 +62,9 @@ func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, er
 	for _, n := range c.bySuitability(view) {
 		attempt := &backupAttempt{core: c, view: view, from: n, begin: begin}
 		err := attempt.run(ctx, newest)
+		if attempt.to != nil {
+			c.backedUpBy.Store(n)
+		}
 		if err == nil || attempt.to != nil || attempt.refused || ctx.Err() != nil {
 			return err
 		}
@@ -121,7 +124,8 @@ func (c *Core) ask(ctx context.Context, question func(ctx context.Context), inst
 }
 
 // bySuitability returns the voters in the order in which they are asked for a backup: first those that do not lead and have given
-// no wrong answer lately.
+// no wrong answer lately, and of these last the one that gave a backup last: whoever is given one that breaks off, or is not what a
+// majority has confirmed, asks again, and must not get it from the same node.
 func (c *Core) bySuitability(view *view) []*node {
 	weight := func(n *node) int {
 		status, err := c.members.statusOf(n)
@@ -135,7 +139,18 @@ func (c *Core) bySuitability(view *view) []*node {
 		}
 		return 0
 	}
-	return slices.SortedStableFunc(slices.Values(view.voters), func(a, b *node) int { return cmp.Compare(weight(a), weight(b)) })
+	last := c.backedUpBy.Load()
+	return slices.SortedStableFunc(slices.Values(view.voters), func(a, b *node) int {
+		switch order := cmp.Compare(weight(a), weight(b)); {
+		case order != 0 || a == b:
+			return order
+		case a == last:
+			return 1
+		case b == last:
+			return -1
+		}
+		return 0
+	})
 }
 
 // errDisagree means that a node gives a backup of another state than a majority had.

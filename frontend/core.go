@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,6 +97,8 @@ type Core struct {
 	judge    *judge
 	reports  *reporter
 	backups  chan struct{} // one token for each backup that is on its way
+
+	backedUpBy atomic.Pointer[node] // who gave the last backup, or some of it
 
 	known  chan struct{} // closed when cities is set
 	cities dems.Cities   // never changes once it is known

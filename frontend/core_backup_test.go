@@ -277,6 +277,7 @@ func TestBackupThatBreaksOff(t *testing.T) {
 		if h.node(3).backups+h.node(1).backups > 0 {
 			t.Error("another node was asked")
 		}
+		h.wantBackup(2, "n3") // whoever asks again gets it from somebody else
 	})
 }
 

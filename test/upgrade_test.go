@@ -31,6 +31,9 @@ func previousSource(t *testing.T) string {
 	if runTool(t, top, "git", "status", "--porcelain", "--untracked-files=no") == "" {
 		commit = "HEAD^"
 	}
+	if err := exec.Command("git", "-C", top, "rev-parse", "--verify", "--quiet", commit+"^{commit}").Run(); err != nil {
+		t.Fatalf("the commit before this one is not here, so there is no version to upgrade from: clone it whole, or with --depth 2 (%v)", err)
+	}
 	archive := filepath.Join(folder, "source.tar")
 	runTool(t, top, "git", "archive", "--output", archive, commit)
 	source := filepath.Join(folder, "source")
