@@ -108,7 +108,12 @@ func (r *Restoration) begin(cities dems.Cities) error {
 	return nil
 }
 
-// checkEmpty makes sure that a folder holds nothing but what an interrupted restoration has left.
+// resetKeyFile is made by a node before it opens its folder, also by one that then refuses to, because a restoration was
+// interrupted. It belongs to no state, and the node that starts next keeps it.
+const resetKeyFile = "stateless-reset.key"
+
+// checkEmpty makes sure that a folder holds nothing but what an interrupted restoration has left, and a node that was started in
+// between.
 func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -120,6 +125,7 @@ func checkEmpty(dir string) error {
 		case name == "lost+found":
 		case name == restoringFile+".tmp": // of a restoration that was interrupted before it began to write anything else
 		case interrupted == nil && (name == restoringFile || name == snapshotFolder || name == CityLogFolder):
+		case interrupted == nil && name == resetKeyFile:
 		default:
 			return fmt.Errorf("data folder %s is not empty (it holds %s): a backup is restored into an empty folder only", dir, name)
 		}

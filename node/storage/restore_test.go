@@ -208,6 +208,7 @@ func TestRestorationIsWholeOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, config(dir), "was interrupted: restore it again")
+	write(t, filepath.Join(dir, resetKeyFile), "key") // as the node that was refused has left it
 	write(t, filepath.Join(dir, CityLogFolder, "OTW.log"), "half of it")
 	write(t, filepath.Join(dir, restoringFile+".tmp"), "half")
 	if err := seeding(t, dir).Finish(); err != nil {
