@@ -102,6 +102,8 @@ func (f *Fault) Check() string {
 		return "The kind is " + strings.Join(faultNames[WrongResults:faultKindCount-1], ", ") + " or " + faultNames[faultKindCount-1] + "."
 	case f.Requests < 0 || f.Requests > MaxFaultRequests:
 		return fmt.Sprintf("The number of requests is 0 to %d.", MaxFaultRequests)
+	case f.Kind == WrongState && f.Requests != 0:
+		return "The state is altered once: wrong-state takes no number of requests."
 	case f.Kind == Slow && (f.Delay <= 0 || f.Delay > MaxFaultDelay):
 		return fmt.Sprintf("A slow node needs milliseconds from 1 to %d.", MaxFaultDelay.Milliseconds())
 	case f.Kind == Latency && (f.Delay <= 0 || f.Delay > MaxFaultDelay):

@@ -51,11 +51,8 @@ func newFaults(enabled bool, corrupt func(seed uint64) string, network network) 
 // inject starts a fault, in place of one of the same kind, or ends all. It returns what it did to the state, if anything.
 func (f *faults) inject(ctx context.Context, fault dems.Fault) (done string, err error) {
 	problem := fault.Check()
-	switch {
-	case f == nil:
+	if f == nil {
 		problem = "The node was not started for drills: start it with --enable-faults."
-	case problem == "" && fault.Kind == dems.WrongState && fault.Requests != 0:
-		problem = "The state is altered once: wrong-state takes no number of requests."
 	}
 	if problem != "" {
 		return "", replicaError(dems.BadRequest, errors.New(problem))
