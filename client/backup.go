@@ -100,6 +100,9 @@ func viewOf(head *backup.Head, size int64) *BackupView {
 
 // checkFree makes sure that nothing is replaced that should not be.
 func checkFree(path string, overwrite bool) error {
+	if path == "" {
+		return errors.New("the name of the backup is empty: name a file")
+	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

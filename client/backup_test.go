@@ -182,6 +182,14 @@ func TestBackupThatIsNotGiven(t *testing.T) {
 	wantFiles(t, dir)
 }
 
+func TestBackupWithoutAName(t *testing.T) {
+	s := start(t, "", 1, nil)
+	s.frontEnds[0].Fault(onenode.Hang) // it is not even asked
+	if _, err := s.SaveBackup(t.Context(), "", client.SaveOptions{}); err == nil || !strings.Contains(err.Error(), "name a file") {
+		t.Error(err)
+	}
+}
+
 // frontEndOf is a front end that gives whatever it is told to.
 func frontEndOf(t *testing.T, origin dems.Origin, give func(w http.ResponseWriter)) *client.Client {
 	t.Helper()
