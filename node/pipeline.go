@@ -3,11 +3,12 @@ package node
 import (
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// raftTransport is the transport of hashicorp/raft with three changes.
+// raftTransport is the transport of hashicorp/raft with four changes.
 //
 // Its pipelines are mended. Raft stops consuming the answers of a pipeline at the first one that is a refusal, and closes
 // the pipeline when its sending side notices. The sending side may send more before it does; with nobody to take the answers
@@ -17,6 +18,9 @@ import (
 // It sends nothing that a leader sends while the disk hangs. Raft's main loop is stuck in the write then, but its goroutines
 // for each follower would go on, and with them the followers' patience. Votes need no such care: they come from the main
 // loop, after a write.
+//
+// Votes are asked for again where a connection that was kept for later turns out to be dead, as after a partition. Raft asks
+// once, and if the only vote that it could get is lost that way, it waits for its timers.
 //
 // And Raft takes its messages from a channel of the node's, so that the node can have it stand for election (takeOver).
 type raftTransport struct {
@@ -57,6 +61,34 @@ func (t *raftTransport) AppendEntries(id raft.ServerID, target raft.ServerAddres
 		return errStalled
 	}
 	return t.NetworkTransport.AppendEntries(id, target, request, response)
+}
+
+// voteRetry is for how long a vote is asked for again. A connection that is dead says so at once when it is used.
+const voteRetry = 250 * time.Millisecond
+
+// RequestVote implements raft.Transport.
+func (t *raftTransport) RequestVote(id raft.ServerID, target raft.ServerAddress, request *raft.RequestVoteRequest,
+	response *raft.RequestVoteResponse,
+) error {
+	return again(func() error { return t.NetworkTransport.RequestVote(id, target, request, response) })
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *raftTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, request *raft.RequestPreVoteRequest,
+	response *raft.RequestPreVoteResponse,
+) error {
+	return again(func() error { return t.NetworkTransport.RequestPreVote(id, target, request, response) })
+}
+
+// again asks for a vote until all connections that were kept have been used, unless that takes long. To ask twice is as good as
+// once.
+func again(ask func() error) error {
+	began := time.Now()
+	for kept := raftConnections; ; kept-- {
+		if err := ask(); err == nil || kept == 0 || time.Since(began) >= voteRetry {
+			return err
+		}
+	}
 }
 
 // InstallSnapshot implements raft.Transport.

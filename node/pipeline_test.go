@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -108,5 +109,69 @@ func TestPipelineCloses(t *testing.T) {
 	}
 	if err := appendMessage(p, 2); err == nil {
 		t.Error("a closed pipeline takes a message")
+	}
+}
+
+// TestVotesSurviveDeadConnections: the follower is gone and back, and all connections that were kept to it are dead.
+func TestVotesSurviveDeadConnections(t *testing.T) {
+	open := func(address string) *raft.NetworkTransport {
+		transport, err := raft.NewTCPTransport(address, nil, raftConnections, 10*time.Second, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return transport
+	}
+	candidate, follower := open("127.0.0.1:0"), open("127.0.0.1:0")
+	defer candidate.Close()
+	address := follower.LocalAddr()
+	var answering sync.WaitGroup
+	answer := func(follower *raft.NetworkTransport) (stop chan struct{}) {
+		stop = make(chan struct{})
+		answering.Go(func() {
+			for {
+				select {
+				case request := <-follower.Consumer():
+					if _, pre := request.Command.(*raft.RequestPreVoteRequest); pre {
+						request.Respond(&raft.RequestPreVoteResponse{Granted: true}, nil)
+					} else {
+						request.Respond(&raft.RequestVoteResponse{Granted: true}, nil)
+					}
+				case <-stop:
+					follower.Close()
+					return
+				}
+			}
+		})
+		return stop
+	}
+	mended := newRaftTransport(candidate, func() bool { return false })
+	ask := func() bool {
+		vote, preVote := raft.RequestVoteResponse{}, raft.RequestPreVoteResponse{}
+		err := errors.Join(mended.RequestVote("n2.1", address, &raft.RequestVoteRequest{}, &vote),
+			mended.RequestPreVote("n2.1", address, &raft.RequestPreVoteRequest{}, &preVote))
+		if err != nil || !vote.Granted || !preVote.Granted {
+			t.Error(err)
+		}
+		return err == nil
+	}
+	stop := answer(follower)
+	var several sync.WaitGroup // as many connections as are kept
+	for range raftConnections {
+		several.Go(func() { ask() })
+	}
+	several.Wait()
+	for range 3 {
+		close(stop)
+		answering.Wait()
+		stop = answer(open(string(address)))
+		if !ask() {
+			break
+		}
+	}
+	close(stop)
+	answering.Wait()
+	tries := 0
+	if err := again(func() error { tries++; return errStalled }); !errors.Is(err, errStalled) || tries != raftConnections+1 {
+		t.Errorf("%v after %d tries", err, tries)
 	}
 }
