@@ -58,7 +58,7 @@ test: lint ## lint, every test with the race detector, then the tests of real pr
 	go test -race -timeout 5m $(TESTFLAGS) $$(go list ./... | grep -v '^dems/test$$')
 	go test -timeout 3m $(TESTFLAGS) ./fsm ./internal/simulation ./client/drill/traffic
 	go test -timeout 2m $(TESTFLAGS) -tags planted -run Plant ./fsm ./frontend/... ./internal/planted
-	go test -count=1 -timeout 8m $(TESTFLAGS) ./test
+	go test -count=1 -timeout 14m $(TESTFLAGS) ./test
 
 .PHONY: race
 race: ## the tests with the race detector, without lint and without real processes

@@ -281,6 +281,24 @@ func TestLateAnswersAreJudged(t *testing.T) {
 	})
 }
 
+// A node that is still busy with a read when the next ones are decided is asked for them all the same: else one that is wrong and
+// slow would be noticed once and no more.
+func TestSlowNodeIsAskedForWhatIsDecided(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.must(addEvent(1, 5), 0)
+		h.slowAnswers()
+		h.w.tell(h.node(3), lies{answer: func(_ *dems.Query, answer *dems.Answer) {
+			time.Sleep(50 * time.Millisecond)
+			answer.Result = nil
+		}})
+		for range 3 {
+			h.must(getEvent(1), time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond)
+		h.wantStrikes(3, 3, "suspected")
+	})
+}
+
 // One read at a time is ordered because of one node, however many it answers wrongly.
 func TestProbesAreLimited(t *testing.T) {
 	ready(t, 3, func(h *harness) {

@@ -397,13 +397,15 @@ func TestReadsGivenUpKeepNothing(t *testing.T) {
 		if _, err := h.core.Read(ctx, getEvent(1)); dems.CodeOf(err) != dems.Unavailable {
 			t.Errorf("got %v", err)
 		}
-		q := &reading{wake: make(chan struct{}, 1)}
-		view := h.core.members.view()
-		q.answer(nodeAnswer{node: view.voters[0]})
-		q.decide(&dems.Answer{})
-		q.answer(nodeAnswer{node: view.voters[1]})
-		if len(q.answers) != 0 || q.right != nil {
-			t.Error("a reading that is over keeps answers")
+		for size, kept := range map[int]bool{keptBytes: true, keptBytes + 1: false} {
+			q := &reading{wake: make(chan struct{}, 1)}
+			view := h.core.members.view()
+			q.answer(nodeAnswer{node: view.voters[0]})
+			q.decide(&dems.Answer{Result: make([]byte, size)})
+			q.answer(nodeAnswer{node: view.voters[1]})
+			if len(q.answers) != 0 || (q.right != nil) != kept {
+				t.Errorf("a reading that is over keeps answers; of %d bytes: %t", size, q.right != nil)
+			}
 		}
 	})
 }

@@ -27,6 +27,11 @@ const (
 	meetLimit = 256
 	// readPatience is how long a read waits for a majority that agrees before it is ordered through the log.
 	readPatience = 400 * time.Millisecond
+	// lateLimit is how many reads may wait for a node for it to be asked for those, too, that the others have decided meanwhile: its
+	// answer is only compared, and one that is wrong is to be noticed. A node that is further behind is not kept busy with them.
+	lateLimit = 16
+	// keptBytes is the largest answer that is kept for that. What waits for a node that does not answer holds so much.
+	keptBytes = 1 << 10
 	// maxRounds is how often nodes are asked again before a read is ordered through the log.
 	maxRounds = 3
 )
@@ -86,7 +91,7 @@ type reading struct {
 	decided bool
 	asked   int          // nodes that have the question and have not answered
 	answers []nodeAnswer // at most one per node
-	right   *dems.Answer // the majority's, while more answers may come; nil: there is none to compare with
+	right   *dems.Answer // the majority's, while more answers may come, or if it is small; nil: there is none to compare with
 }
 
 type nodeAnswer struct {
@@ -119,27 +124,30 @@ func (q *reading) answer(got nodeAnswer) (right *dems.Answer) {
 	return nil
 }
 
-// ask takes the reading along to a node; false where it is decided.
-func (q *reading) ask() bool {
+// ask takes the reading along to a node; false where it is decided, unless a late answer is wanted and can be compared.
+func (q *reading) ask(late bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.decided {
+	taken := !q.decided || late && q.right != nil
+	if taken {
 		q.asked++
 	}
-	return !q.decided
+	return taken
 }
 
-// returned takes in that a node that had the question has answered, or will not. When all have, nothing is left to compare.
+// returned takes in that a node that had the question has answered, or will not. When all have, what is large is let go of.
 func (q *reading) returned() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.asked--; q.asked == 0 && q.decided {
+	if q.asked--; q.asked == 0 && q.decided && !isSmall(q.right) {
 		q.right = nil
 	}
 }
 
+func isSmall(answer *dems.Answer) bool { return answer != nil && len(answer.Result) <= keptBytes }
+
 // decide ends the reading, with a majority's answer or, nil, without one. It returns all answers that came. Lanes may hold
-// the reading for a while, but not the answers.
+// the reading for a while, but of the answers no more than a small one.
 func (q *reading) decide(right *dems.Answer) []nodeAnswer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -148,7 +156,10 @@ func (q *reading) decide(right *dems.Answer) []nodeAnswer {
 	}
 	answers := q.answers
 	q.decided, q.answers = true, nil
-	if q.asked > 0 {
+	switch {
+	case isSmall(right): // by itself: the message that it came in may be large
+		q.right = &dems.Answer{Version: right.Version, Result: bytes.Clone(right.Result)}
+	case q.asked > 0:
 		q.right = right
 	}
 	return answers
@@ -386,11 +397,11 @@ func (r *reader) drive(ctx context.Context, n *node, l *lane) {
 	}
 }
 
-// collect waits for a read and returns all that wait then, up to one request, without those that are decided.
+// collect waits for a read and returns all that wait then, up to one request: of those that are decided only the last few.
 func (l *lane) collect(ctx context.Context) []*reading {
 	var readings []*reading
 	add := func(q *reading) {
-		if q.ask() {
+		if q.ask(len(l.queue) < lateLimit) {
 			readings = append(readings, q)
 		}
 	}
