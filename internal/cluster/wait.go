@@ -55,14 +55,23 @@ func (c *Cluster) WaitReady(id dems.NodeID) {
 	})
 }
 
+// follows returns the leader that a running node knows, "" where it knows none or is between two lives.
+func (c *Cluster) follows(ctx context.Context, id dems.NodeID) dems.NodeID {
+	status, err := c.Node(id).Status(ctx)
+	if err != nil {
+		return ""
+	}
+	return status.Leader
+}
+
 // WaitLeader waits until a majority of the running nodes knows the same leader, which runs, and returns its ID.
 func (c *Cluster) WaitLeader() dems.NodeID {
 	c.t.Helper()
 	var leader dems.NodeID
-	c.Eventually("a leader", func(context.Context) error {
+	c.Eventually("a leader", func(ctx context.Context) error {
 		counts := make(map[dems.NodeID]int)
 		for id := range c.members {
-			counts[c.Status(id).Leader]++
+			counts[c.follows(ctx, id)]++
 		}
 		for id, count := range counts {
 			if c.members[id] != nil && count > len(c.peers)/2 {
@@ -94,7 +103,7 @@ func (c *Cluster) Propose(entry []byte) dems.BatchReply {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		for id := range c.members {
-			if c.Status(id).Leader == id {
+			if c.follows(ctx, id) == id {
 				var err error
 				reply, err = c.clients[id].Propose(ctx, entry)
 				if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.BadRequest {
