@@ -75,17 +75,12 @@ func startAll(c *cluster.Cluster) {
 }
 
 // registry returns what a node says of who is there.
-func registry(t *testing.T, c *cluster.Cluster, id dems.NodeID) dems.Registry {
-	t.Helper()
-	reply, err := c.Replica(id).Query(t.Context(), dems.QueryBatch{Queries: []dems.Query{{Kind: dems.RegistryQuery}}})
+func registry(ctx context.Context, c *cluster.Cluster, id dems.NodeID) (dems.Registry, error) {
+	reply, err := c.Replica(id).Query(ctx, dems.QueryBatch{Queries: []dems.Query{{Kind: dems.RegistryQuery}}})
 	if err != nil {
-		t.Fatal(err)
+		return dems.Registry{}, err
 	}
-	known, err := dems.DecodeRegistry(reply.Answers[0].Result)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return known
+	return dems.DecodeRegistry(reply.Answers[0].Result)
 }
 
 // TestRestoredClusterGoesOn restores a cluster of three nodes to clusters of one, three and five.
@@ -132,8 +127,11 @@ func TestRestoredClusterGoesOn(t *testing.T) {
 // expectNewCluster makes sure that nothing is left of the old cluster's nodes and front ends.
 func expectNewCluster(t *testing.T, c *cluster.Cluster, nodes int) {
 	t.Helper()
-	c.Eventually("all nodes are registered", func(context.Context) error {
-		known := registry(t, c, "n1")
+	c.Eventually("all nodes are registered", func(ctx context.Context) error {
+		known, err := registry(ctx, c, "n1")
+		if err != nil {
+			return err
+		}
 		if len(known.FrontEnds) > 0 {
 			t.Fatalf("front ends of the old cluster: %+v", known.FrontEnds)
 		}
@@ -264,11 +262,12 @@ func TestLateNodeOfARestoredCluster(t *testing.T) {
 	c.StartNode("n3")
 	c.WaitReady("n3")
 	c.WaitEqual()
-	c.Eventually("n3 is registered", func(context.Context) error {
-		if known := registry(t, c, "n1"); len(known.Nodes) != 3 {
-			return fmt.Errorf("%+v", known.Nodes)
+	c.Eventually("n3 is registered", func(ctx context.Context) error {
+		known, err := registry(ctx, c, "n1")
+		if err == nil && len(known.Nodes) != 3 {
+			err = fmt.Errorf("%+v", known.Nodes)
 		}
-		return nil
+		return err
 	})
 
 	c.StopNode("n3") // and restored once more, into an empty folder: it has promised what it does not know any more
