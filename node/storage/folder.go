@@ -19,7 +19,10 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
-const logFile = "raft.db"
+const (
+	logFile     = "raft.db"
+	probePrefix = ".writable-" // of files that show that a folder can be written
+)
 
 // Config says which folder to open and for whom.
 type Config struct {
@@ -179,7 +182,7 @@ func prepare(dir string) error {
 	case !info.IsDir():
 		return fmt.Errorf("data folder %s is not a folder: name another or move the file away", dir)
 	}
-	probe, err := os.CreateTemp(dir, ".writable-*")
+	probe, err := os.CreateTemp(dir, probePrefix+"*")
 	if err != nil {
 		return fmt.Errorf("data folder %s cannot be written: %w", dir, errors.Unwrap(err))
 	}

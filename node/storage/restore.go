@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"dems"
 
@@ -123,7 +124,7 @@ func checkEmpty(dir string) error {
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == "lost+found":
-		case name == restoringFile+".tmp": // of a restoration that was interrupted before it began to write anything else
+		case name == restoringFile+".tmp", strings.HasPrefix(name, probePrefix): // of a restoration that was interrupted before it began to write anything else
 		case interrupted == nil && (name == restoringFile || name == snapshotFolder || name == CityLogFolder):
 		case interrupted == nil && name == resetKeyFile:
 		default:

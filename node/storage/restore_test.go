@@ -211,6 +211,7 @@ func TestRestorationIsWholeOrNothing(t *testing.T) {
 	write(t, filepath.Join(dir, resetKeyFile), "key") // as the node that was refused has left it
 	write(t, filepath.Join(dir, CityLogFolder, "OTW.log"), "half of it")
 	write(t, filepath.Join(dir, restoringFile+".tmp"), "half")
+	write(t, filepath.Join(dir, probePrefix+"1"), "")
 	if err := seeding(t, dir).Finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +225,7 @@ func TestRestorationIsWholeOrNothing(t *testing.T) {
 func TestRestorationThatHardlyBegan(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, restoringFile+".tmp"), "half")
+	write(t, filepath.Join(dir, probePrefix+"1"), "")
 	if err := seeding(t, dir).Finish(); err != nil {
 		t.Fatal(err)
 	}
