@@ -124,7 +124,8 @@ func checkEmpty(dir string) error {
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == "lost+found":
-		case name == restoringFile+".tmp", strings.HasPrefix(name, probePrefix): // of a restoration that was interrupted before it began to write anything else
+		case name == restoringFile+".tmp", strings.HasPrefix(name, probePrefix):
+			// Left by a restoration that was interrupted before it wrote anything else.
 		case interrupted == nil && (name == restoringFile || name == snapshotFolder || name == CityLogFolder):
 		case interrupted == nil && name == resetKeyFile:
 		default:
