@@ -45,7 +45,7 @@ func (m *Machine) Corrupt(seed uint64) string {
 }
 
 // corruptions is in how many ways a number is made wrong: two nodes that are made wrong with seeds of their own must not
-// come to agree.
+// come to agree. By losing a booking of an event with few they may.
 const corruptions = 1 << 18
 
 // chooseEvent returns the event that the seed chooses, and its city, or nil where there is no event.

@@ -337,15 +337,14 @@ func waitSettled(c *cluster.Cluster) {
 // has it lead and replaces one of the others; the last is then convicted.
 func TestTwoWrongOfThree(t *testing.T) {
 	t.Parallel()
-	c := drill(t, 3)
-	c.Propose(batch(2, bookings(1, 20)...))
+	c := drill(t, 3) // without bookings: both might lose the same one, agree, and convict the right node
 	waitSettled(c)
 	right := c.WaitLeader()
 	wrong := without(c, right)
 	for _, id := range wrong {
 		inject(t, c, id, dems.Fault{Kind: dems.WrongState})
 	}
-	c.Propose(batch(3, book("MTL", 900)))
+	c.Propose(batch(2, book("MTL", 900)))
 	c.Eventually("nobody is convicted, and a replacement is taken", func(ctx context.Context) error {
 		if leader := c.WaitLeader(); leader != right {
 			return c.Replica(leader).Transfer(ctx, right)
@@ -353,9 +352,9 @@ func TestTwoWrongOfThree(t *testing.T) {
 		return c.Replica(right).Replace(ctx, wrong[0])
 	})
 	waitBack(t, c, wrong[0], 2)
-	c.Propose(batch(4, book("MTL", 901)))
+	c.Propose(batch(3, book("MTL", 901)))
 	waitBack(t, c, wrong[1], 2)
-	c.Propose(batch(5, book("MTL", 902)))
+	c.Propose(batch(4, book("MTL", 902)))
 	c.WaitEqual()
 	if found := incidents(t, c, right, right); slices.ContainsFunc(found, func(i dems.Incident) bool { return i.Kind != dems.LeaderChangeIncident }) {
 		t.Errorf("the right one: %+v", found)
