@@ -207,20 +207,26 @@ func TestWhatCannotBeProposed(t *testing.T) {
 	c := cluster.Start(t, cluster.Config{Change: func(config *node.Config) {
 		config.MaxProposals, config.MaxQueries = 1, 1
 	}})
-	leader := c.WaitLeader()
-	follower := others(c, leader)[0]
 	for _, entry := range [][]byte{nil, []byte("nonsense"), make([]byte, dems.MaxEntryBytes+1)} {
-		if _, err := c.Node(leader).Propose(t.Context(), entry); kind(t, err) != dems.BadRequest {
-			t.Error(err)
+		waitRefused(t, c, func(ctx context.Context, leader dems.NodeID) error {
+			_, err := c.Node(leader).Propose(ctx, entry)
+			return err
+		})
+	}
+	var leader dems.NodeID
+	c.Eventually("a follower names the leader", func(ctx context.Context) error {
+		leader = c.WaitLeader()
+		follower := c.Replica(others(c, leader)[0])
+		_, err := follower.Propose(ctx, batch(1, book("MTL", 1)))
+		refused, ok := errors.AsType[*dems.ReplicaError](err)
+		if !ok || refused.Kind != dems.NotLeader || refused.Leader != leader {
+			return fmt.Errorf("%s leads: %w", leader, err)
 		}
-	}
-	_, err := c.Replica(follower).Propose(t.Context(), batch(1, book("MTL", 1)))
-	if refused, _ := errors.AsType[*dems.ReplicaError](err); refused == nil || refused.Kind != dems.NotLeader || refused.Leader != leader {
-		t.Error(err)
-	}
-	if _, err := c.Replica(follower).ReadIndex(t.Context()); kind(t, err) != dems.NotLeader {
-		t.Error(err)
-	}
+		if index, err := follower.ReadIndex(ctx); err == nil || kind(t, err) != dems.NotLeader {
+			return fmt.Errorf("%s leads: a read index of %d, %w", leader, index, err)
+		}
+		return nil
+	})
 	// Alone, the leader cannot commit: one proposal hangs, the next is refused, and the first has an unknown outcome.
 	isolate(c, leader)
 	hanging := make(chan error, 1)
@@ -243,6 +249,21 @@ func TestWhatCannotBeProposed(t *testing.T) {
 	}
 	c.Network.Heal()
 	c.WaitEqual()
+}
+
+// waitRefused asks whoever leads, until the answer is that of a leader: a refusal for good.
+func waitRefused(t *testing.T, c *cluster.Cluster, ask func(ctx context.Context, leader dems.NodeID) error) {
+	t.Helper()
+	c.Eventually("the leader refuses it", func(ctx context.Context) error {
+		err := ask(ctx, c.WaitLeader())
+		if err == nil {
+			t.Fatal("it was taken")
+		}
+		if kind(t, err) != dems.BadRequest {
+			return err
+		}
+		return nil
+	})
 }
 
 // isolate cuts a node off from the others in both directions.

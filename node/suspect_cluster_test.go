@@ -139,7 +139,7 @@ func TestHangingLeaderIsReplaced(t *testing.T) {
 	waitReplaced(t, c, s, c.IDs()...)
 	c.Eventually("what happened is recorded", func(context.Context) error {
 		var kinds []dems.IncidentKind
-		for _, incident := range incidents(t, c, s.Leader, leader) {
+		for _, incident := range incidents(c, s.Leader, leader) {
 			if incident.By == string(leader) {
 				kinds = append(kinds, incident.Kind)
 			}
