@@ -168,7 +168,9 @@ func TestNoReplacementWhileAnotherIsDown(t *testing.T) {
 	c := drill(t, 3)
 	followers := without(c, c.WaitLeader())
 	c.KillNode(followers[0])
-	waitRefused(t, c, func(ctx context.Context, leader dems.NodeID) error { return c.Replica(leader).Replace(ctx, followers[1]) })
+	waitRefused(t, c, func(ctx context.Context, leader dems.NodeID) error {
+		return c.Replica(leader).Replace(ctx, followers[1])
+	})
 	c.StartNode(followers[0])
 	c.WaitReady(followers[0])
 	c.Eventually("now it is taken", func(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,17 +183,27 @@ func TestLogEndCutOffByANewLeader(t *testing.T) {
 	c := cluster.Start(t, cluster.Config{})
 	c.OpenSession(session)
 	c.Propose(batch(1, addEvent("MTL", 1000)))
-	c.WaitEqual()
+	waitSettled(c)
 	old := c.WaitLeader()
 	isolate(c, old)
+	ctx, cancel := context.WithCancel(t.Context())
+	var proposing sync.WaitGroup
+	before := c.Node(old).Raft().LastIndex()
 	for number := 100; number < 140; number++ { // its own log takes them, nobody else's does
-		if _, err := c.Node(old).Propose(short(t), batch(number, book("MTL", number))); err == nil {
-			t.Fatal("committed alone")
-		}
-		if c.Status(old).Leader != old {
-			break
-		}
+		proposing.Go(func() {
+			if _, err := c.Node(old).Propose(ctx, batch(number, book("MTL", number))); err == nil {
+				t.Error("committed alone")
+			}
+		})
 	}
+	c.Eventually("its log is longer", func(context.Context) error {
+		if last := c.Node(old).Raft().LastIndex(); last < before+10 {
+			return fmt.Errorf("it ends at %d, and began at %d", last, before)
+		}
+		return nil
+	})
+	cancel()
+	proposing.Wait()
 	longest := c.Node(old).Raft().LastIndex()
 	c.KillNode(old)
 	if reply := c.Propose(batch(2, book("MTL", 2))); reply.Vote.Index >= longest {
@@ -208,13 +219,6 @@ func TestLogEndCutOffByANewLeader(t *testing.T) {
 		t.Fatalf("applied %d: the situation is not the one to be tested", applied)
 	}
 	c.WaitEqual()
-}
-
-// short is a context that ends soon.
-func short(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 // TestLostDataFolder empties a member's folder. It must not come back as if it had never been there, while a node that
