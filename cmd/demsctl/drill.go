@@ -53,6 +53,9 @@ func (p *program) drillCommand() *cobra.Command {
 		if config.Duration != 0 && !flags.Changed("rounds") {
 			config.Rounds = 0
 		}
+		if config.Clients == 0 {
+			return errors.New("--clients 0: nobody would notice what a drill does")
+		}
 		if flags.Changed("rounds") && config.Rounds < 1 {
 			return fmt.Errorf("--rounds %d: write 1 or more", config.Rounds)
 		}
