@@ -55,6 +55,19 @@ func (m *Machine) Incidents(from uint64) []dems.Incident {
 	return slices.Clone(m.cluster.incidents[at:])
 }
 
+// LastHealth returns the newest incident that says of an incarnation of a node whether it answers: a suspicion or a recovery. It
+// returns false where there is none, or none any more.
+func (m *Machine) LastHealth(node dems.NodeID, incarnation uint64) (dems.Incident, bool) {
+	for i := range slices.Backward(m.cluster.incidents) {
+		incident := &m.cluster.incidents[i]
+		told := incident.Kind == dems.SuspicionIncident || incident.Kind == dems.RecoveryIncident
+		if told && incident.Node == node && incident.Incarnation == incarnation {
+			return *incident, true
+		}
+	}
+	return dems.Incident{}, false
+}
+
 // lastIncident returns the index of the newest incident, 0 where there is none.
 func (c *cluster) lastIncident() uint64 {
 	if len(c.incidents) == 0 {

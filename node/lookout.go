@@ -45,7 +45,6 @@ type lookout struct {
 	current *look          // under way
 	next    *look          // asked for
 	slowest slowest        // of the leader in sight
-	missing dems.NodeID    // a leader that this node took over from, until takeMissing
 }
 
 // look is one look at a leader.
@@ -119,22 +118,6 @@ func (o *lookout) end(took time.Duration) {
 		o.slowest.add(time.Now(), took)
 	}
 	o.current = nil
-}
-
-// miss notes that this node took over from a leader that did not answer.
-func (o *lookout) miss(leader dems.NodeID) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.missing = leader
-}
-
-// takeMissing returns the leader that this node took over from, "" where none has been missed since the last call.
-func (o *lookout) takeMissing() dems.NodeID {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	missing := o.missing
-	o.missing = ""
-	return missing
 }
 
 // decide tells those who wait. The first decision counts.

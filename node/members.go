@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dems"
+	"dems/fsm"
 	"dems/node/verdict"
 	"dems/transport"
 
@@ -106,6 +107,7 @@ func (n *Node) recordIncidents(ctx context.Context) {
 		}
 		if err := n.proposeEntry(ctx, dems.Entry{Kind: dems.IncidentEntry, Incident: next.incident}); err != nil {
 			n.logger.Debug("incident", "kind", next.incident.Kind, "error", err)
+			delete(noted, next.repeats) // whoever notices again may try again
 		}
 	}
 }
@@ -143,35 +145,35 @@ func (n *Node) watchHealth(ctx context.Context) {
 			clear(missed)
 			continue
 		}
-		if missing := n.lookout.takeMissing(); missing != "" {
-			missed[missing] = missedAnswers // that it does not answer is recorded
-		}
 		statuses := n.statusesOf(ctx, n.config.peers())
 		for _, member := range n.standing().members {
-			if member.ID != n.config.ID {
-				_, answers := statuses[member.ID]
-				n.noteHealth(missed, member, answers)
+			if member.ID == n.config.ID {
+				continue
 			}
+			missed[member.ID]++
+			if _, answers := statuses[member.ID]; answers {
+				missed[member.ID] = 0
+			}
+			n.noteHealth(member, missed[member.ID])
 		}
 	}
 }
 
-// noteHealth takes in whether a member answered.
-func (n *Node) noteHealth(missed map[dems.NodeID]int, member dems.Member, answers bool) {
+// noteHealth has recorded what has changed since the last incident about a member. That is the state's, so that nothing stays
+// untold where a leader suspects a member and another one hears of it again, or where an incident could not be recorded.
+func (n *Node) noteHealth(member dems.Member, missed int) {
+	var last dems.Incident
+	n.state.view(func(machine *fsm.Machine) { last, _ = machine.LastHealth(member.ID, member.Incarnation) })
 	incident := dems.Incident{Node: member.ID, Incarnation: member.Incarnation, By: string(n.config.ID)}
-	switch {
-	case !answers:
-		if missed[member.ID]++; missed[member.ID] == missedAnswers {
-			incident.Kind, incident.Detail = dems.SuspicionIncident, "does not answer"
-			n.note(incident, "")
-		}
+	switch suspected := last.Kind == dems.SuspicionIncident; {
+	case suspected && missed == 0:
+		incident.Kind, incident.Detail = dems.RecoveryIncident, "answers again"
+	case !suspected && missed >= missedAnswers:
+		incident.Kind, incident.Detail = dems.SuspicionIncident, "does not answer"
 	default:
-		if missed[member.ID] >= missedAnswers {
-			incident.Kind, incident.Detail = dems.RecoveryIncident, "answers again"
-			n.note(incident, "")
-		}
-		missed[member.ID] = 0
+		return
 	}
+	n.note(incident, fmt.Sprint(incident.Kind, member.ID, member.Incarnation, last.Sequence))
 }
 
 // members translates Raft's configuration. Addresses are not part of it.

@@ -290,7 +290,7 @@ func waitRegistered(c *cluster.Cluster, id dems.NodeID) {
 	})
 }
 
-// TestIncidents kills a follower, starts it again, and hands leadership over: all of that is told.
+// TestIncidents kills a follower, starts it again under another leader, and hands leadership over: all of that is told.
 func TestIncidents(t *testing.T) {
 	t.Parallel()
 	c := drill(t, 3)
@@ -309,6 +309,13 @@ func TestIncidents(t *testing.T) {
 	told(leader, dems.LeaderChangeIncident)
 	c.KillNode(follower)
 	told(follower, dems.SuspicionIncident)
+	c.Eventually("another one leads", func(ctx context.Context) error { // and has not suspected it
+		now := c.WaitLeader()
+		if now == leader {
+			return c.Replica(leader).Transfer(ctx, without(c, leader)[1])
+		}
+		return nil
+	})
 	c.StartNode(follower)
 	told(follower, dems.RecoveryIncident)
 	c.WaitReady(follower)

@@ -235,7 +235,6 @@ func (n *Node) takeOver(ctx context.Context, r *raft.Raft, s dems.Suspicion) {
 		n.logger.Warn("the leader that does not answer was replaced", "leader", s.Leader, "term", s.Term, "by", elected,
 			"after", time.Since(started))
 		if elected == n.config.ID {
-			n.lookout.miss(s.Leader)
 			n.noteSuspicion(r, s)
 		}
 	}

@@ -21,14 +21,18 @@ func (c *Cluster) Eventually(what string, check func(ctx context.Context) error)
 	defer cancel()
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
+	var last error // of a check that the end of ctx did not break off, if there was one
 	for {
 		err := check(ctx)
 		if err == nil {
 			return
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			c.t.Fatalf("%s: %v", what, err)
+			c.t.Fatalf("%s: %v", what, last)
 		case <-ticker.C:
 		}
 	}
