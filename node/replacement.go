@@ -36,6 +36,8 @@ const (
 	// merely knows no leader.
 	learnInterval = 25 * time.Millisecond
 	longInterval  = time.Second
+	// silentTime is how long a node that lost its data asks peers, too few of which answer, whether it is being replaced.
+	silentTime = 5 * time.Second
 	// eagerQuestions is how often in a row it asks that fast. A node in quarantine, or one that cannot be spared, may have to
 	// wait for days.
 	eagerQuestions = 400
@@ -366,8 +368,10 @@ func (n *Node) mayBeRemoved() bool {
 }
 
 // awaitReplacement is for a node that lost its data. While its peers say that it is being replaced, which an operator has
-// to ask for, it waits for its removal, which ends it. It returns false if it is not being replaced.
+// to ask for, it waits for its removal, which ends it. It returns false if it is not being replaced: when a majority of the
+// cluster says nothing of it, or so few answer for silentTime that nobody knows.
 func (n *Node) awaitReplacement(ctx context.Context) bool {
+	heard := time.Now()
 	for {
 		statuses := n.statusesOf(ctx, n.config.peers())
 		if proof, err := n.proofIn(statuses); err == nil {
@@ -381,7 +385,13 @@ func (n *Node) awaitReplacement(ctx context.Context) bool {
 				replacing++
 			}
 		}
-		if replacing == 0 || !wait(ctx, learnInterval) {
+		decided := len(statuses) >= n.config.majority()
+		if replacing > 0 {
+			heard = time.Now()
+		} else if decided || time.Since(heard) > silentTime {
+			return false
+		}
+		if !wait(ctx, learnInterval) {
 			return false
 		}
 	}
