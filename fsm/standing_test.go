@@ -282,3 +282,30 @@ func (h *harness) report(kind dems.IncidentKind) string {
 		Kind: kind, Time: h.now, Node: "n2", Incarnation: 1, By: "n1", Detail: "It does not answer.",
 	}}).Refused
 }
+
+// TestLastHealth finds the newest suspicion or recovery of an incarnation, whatever else happened to it since.
+func TestLastHealth(t *testing.T) {
+	h := newHarness(t)
+	h.configure("n1 n2 n3")
+	want := func(kind dems.IncidentKind, sequence uint64) {
+		t.Helper()
+		if last, known := h.machine.LastHealth("n2", 1); known != (kind != 0) || last.Kind != kind || last.Sequence != sequence {
+			t.Fatalf("%v %+v; want %v at %d", known, last, kind, sequence)
+		}
+	}
+	want(0, 0)
+	h.report(dems.LeaderChangeIncident)
+	want(0, 0)
+	h.report(dems.SuspicionIncident)
+	suspected := h.index
+	want(dems.SuspicionIncident, suspected)
+	h.report(dems.AccusationIncident)
+	want(dems.SuspicionIncident, suspected)
+	h.report(dems.RecoveryIncident)
+	want(dems.RecoveryIncident, h.index)
+	for _, other := range []dems.Member{{ID: "n2", Incarnation: 2}, {ID: "n3", Incarnation: 1}} {
+		if last, known := h.machine.LastHealth(other.ID, other.Incarnation); known {
+			t.Errorf("%+v: %+v", other, last)
+		}
+	}
+}

@@ -147,11 +147,8 @@ func (n *Node) watchHealth(ctx context.Context) {
 		}
 		statuses := n.statusesOf(ctx, n.config.peers())
 		for _, member := range n.standing().members {
-			if member.ID == n.config.ID {
-				continue
-			}
 			missed[member.ID]++
-			if _, answers := statuses[member.ID]; answers {
+			if _, answers := statuses[member.ID]; answers || member.ID == n.config.ID { // it may have been suspected itself
 				missed[member.ID] = 0
 			}
 			n.noteHealth(member, missed[member.ID])
