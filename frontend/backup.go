@@ -51,41 +51,57 @@ func (c *Core) Backup(ctx context.Context, begin func(Backup) (io.Writer, error)
 	return err
 }
 
-// giveBackup asks one node after the other.
+// giveBackup asks for a backup of the newest index that a node has applied by its own word. Where nobody gives that, one node may
+// have claimed too much: as long as those that claim less are a majority, theirs is asked for.
 func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
-	view, newest, err := c.newestApplied(ctx)
-	if err != nil {
-		return err
+	view, applied, err := c.allApplied(ctx)
+	for i, newest := range applied {
+		if i > 0 && newest == applied[i-1] {
+			continue
+		}
+		if len(applied)-i < view.majority() {
+			break
+		}
+		var over bool
+		if over, err = c.giveBackupOf(ctx, view, newest, begin); over {
+			break
+		}
 	}
+	return err
+}
+
+// giveBackupOf asks one node after the other. It is over unless somebody else, or the same for another index, may do better.
+func (c *Core) giveBackupOf(ctx context.Context, view *view, minIndex uint64, begin func(Backup) (io.Writer, error)) (over bool, err error) {
 	var reasons []string
 	disagree := false
 	for _, n := range c.bySuitability(view) {
 		attempt := &backupAttempt{core: c, view: view, from: n, begin: begin}
-		err := attempt.run(ctx, newest)
+		err := attempt.run(ctx, minIndex)
 		if attempt.to != nil {
 			c.backedUpBy.Store(n)
 		}
 		if err == nil || attempt.to != nil || attempt.refused || ctx.Err() != nil {
-			return err
+			return true, err
 		}
-		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "error", err)
+		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "index", minIndex, "error", err)
 		reasons = append(reasons, fmt.Sprintf("%s: %v", n.name(), err))
 		disagree = disagree || errors.Is(err, errDisagree)
 	}
 	if disagree {
-		return &dems.Error{Code: dems.NoMajority}
+		return false, &dems.Error{Code: dems.NoMajority}
 	}
-	return &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(reasons, "; ") + ")."}
+	return false, &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(reasons, "; ") + ")."}
 }
 
-// newestApplied returns the voters, and an index that covers everything that was acknowledged to anybody before the call: what is
-// acknowledged a majority has applied, and so has one of any other majority.
-func (c *Core) newestApplied(ctx context.Context) (*view, uint64, error) {
+// allApplied returns the voters, and what those that answer, a majority at least, say that they have applied, the newest first. That
+// covers everything that was acknowledged to anybody before the call: what is acknowledged a majority has applied, and so has one of
+// any other majority.
+func (c *Core) allApplied(ctx context.Context) (*view, []uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
 	view, err := c.reader.awaitVoters(ctx)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	answers := make(chan uint64, len(view.voters)) // 0: none
 	for _, n := range view.voters {
@@ -97,17 +113,18 @@ func (c *Core) newestApplied(ctx context.Context) (*view, uint64, error) {
 			answers <- status.Applied
 		}, func() { answers <- 0 })
 	}
-	newest, answered := uint64(0), 0
+	var applied []uint64
 	for range view.voters {
-		applied := <-answers
-		if newest = max(newest, applied); applied > 0 {
-			answered++
-		}
-		if answered >= view.majority() {
-			return view, newest, nil
+		if index := <-answers; index > 0 {
+			applied = append(applied, index)
 		}
 	}
-	return nil, 0, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
+	if len(applied) < view.majority() {
+		return nil, nil, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
+	}
+	slices.Sort(applied)
+	slices.Reverse(applied)
+	return view, applied, nil
 }
 
 // ask runs a question to a node, which ends with ctx and with the core; where the core has ended, instead does.

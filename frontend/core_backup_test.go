@@ -219,6 +219,21 @@ func TestBackupHoldsWhatOthersAcknowledged(t *testing.T) {
 	})
 }
 
+// TestBackupWhereANodeClaimsTooMuch has one node say that it has applied what nobody ever proposed: nobody can give a backup of that,
+// and what a majority has is given. Where only that node and another one answer, there is none: what the third has acknowledged is
+// not known.
+func TestBackupWhereANodeClaimsTooMuch(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		reply := h.must(addEvent(1, 5), 0)
+		h.w.tell(h.node(2), lies{status: func(status *dems.NodeStatus) { status.Applied = 1 << 60 }})
+		if of := h.wantBackup(2, "n1", "n2", "n3"); of.Origin.Index < reply.Sequence {
+			t.Errorf("%+v, and %d was acknowledged", of, reply.Sequence)
+		}
+		h.w.set(h.node(3), dead)
+		h.wantNoBackup(dems.Unavailable, laneTimeout+3*headPatience)
+	})
+}
+
 // TestBackupWaitsForLateVoters confirms a backup by a voter that comes to its index only later.
 func TestBackupWaitsForLateVoters(t *testing.T) {
 	ready(t, 3, func(h *harness) {
