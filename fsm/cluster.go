@@ -55,11 +55,14 @@ func (m *Machine) Incidents(from uint64) []dems.Incident {
 	return slices.Clone(m.cluster.incidents[at:])
 }
 
-// LastHealth returns the newest incident that says of an incarnation of a node whether it answers: a suspicion or a recovery. It
-// returns false where there is none, or none any more.
-func (m *Machine) LastHealth(node dems.NodeID, incarnation uint64) (dems.Incident, bool) {
+// LastHealth returns the newest incident after a log index that says of an incarnation of a node whether it answers: a suspicion or
+// a recovery. It returns false where there is none, or none any more.
+func (m *Machine) LastHealth(node dems.NodeID, incarnation, after uint64) (dems.Incident, bool) {
 	for i := range slices.Backward(m.cluster.incidents) {
 		incident := &m.cluster.incidents[i]
+		if incident.Sequence <= after {
+			break
+		}
 		told := incident.Kind == dems.SuspicionIncident || incident.Kind == dems.RecoveryIncident
 		if told && incident.Node == node && incident.Incarnation == incarnation {
 			return *incident, true

@@ -289,7 +289,7 @@ func TestLastHealth(t *testing.T) {
 	h.configure("n1 n2 n3")
 	want := func(kind dems.IncidentKind, sequence uint64) {
 		t.Helper()
-		if last, known := h.machine.LastHealth("n2", 1); known != (kind != 0) || last.Kind != kind || last.Sequence != sequence {
+		if last, known := h.machine.LastHealth("n2", 1, 0); known != (kind != 0) || last.Kind != kind || last.Sequence != sequence {
 			t.Fatalf("%v %+v; want %v at %d", known, last, kind, sequence)
 		}
 	}
@@ -303,8 +303,14 @@ func TestLastHealth(t *testing.T) {
 	want(dems.SuspicionIncident, suspected)
 	h.report(dems.RecoveryIncident)
 	want(dems.RecoveryIncident, h.index)
+	if last, known := h.machine.LastHealth("n2", 1, h.index-1); !known || last.Sequence != h.index {
+		t.Errorf("%v %+v", known, last)
+	}
+	if last, known := h.machine.LastHealth("n2", 1, h.index); known {
+		t.Errorf("not after it: %+v", last)
+	}
 	for _, other := range []dems.Member{{ID: "n2", Incarnation: 2}, {ID: "n3", Incarnation: 1}} {
-		if last, known := h.machine.LastHealth(other.ID, other.Incarnation); known {
+		if last, known := h.machine.LastHealth(other.ID, other.Incarnation, 0); known {
 			t.Errorf("%+v: %+v", other, last)
 		}
 	}

@@ -22,7 +22,7 @@ const (
 	// maxNotes is how many notes wait to become incidents. More are dropped: an incident is for people and tells of a state
 	// that goes on.
 	maxNotes = 64
-	// notePause is how long the same incident is kept back after it was recorded.
+	// notePause is how long the same incident is kept back after it was recorded, or may have been.
 	notePause = 10 * time.Second
 	// maxNoted is how many incidents are remembered for that; beyond it all are forgotten.
 	maxNoted = 256
@@ -107,7 +107,9 @@ func (n *Node) recordIncidents(ctx context.Context) {
 		}
 		if err := n.proposeEntry(ctx, dems.Entry{Kind: dems.IncidentEntry, Incident: next.incident}); err != nil {
 			n.logger.Debug("incident", "kind", next.incident.Kind, "error", err)
-			delete(noted, next.repeats) // whoever notices again may try again
+			if failed, ok := errors.AsType[*dems.ReplicaError](err); ok && (failed.Kind == dems.NotApplied || failed.Kind == dems.NotLeader) {
+				delete(noted, next.repeats) // whoever notices again may try again
+			}
 		}
 	}
 }
@@ -137,31 +139,38 @@ func (n *Node) Replace(ctx context.Context, id dems.NodeID) error {
 	}})
 }
 
+// life is one incarnation of a node.
+type life struct {
+	id          dems.NodeID
+	incarnation uint64
+}
+
 // watchHealth records, while this node leads, which members stop answering and which answer again.
 func (n *Node) watchHealth(ctx context.Context) {
-	missed := make(map[dems.NodeID]int)
+	missed := make(map[life]int) // answers in a row, of those that missed any
 	for wait(ctx, healthInterval) {
 		if !n.isLeader() || !n.isReady() {
 			clear(missed)
 			continue
 		}
 		statuses := n.statusesOf(ctx, n.config.peers())
+		before := missed
+		missed = make(map[life]int)
 		for _, member := range n.standing().members {
-			missed[member.ID]++
-			if _, answers := statuses[member.ID]; answers || member.ID == n.config.ID { // it may have been suspected itself
-				missed[member.ID] = 0
+			of := life{member.ID, member.Incarnation}
+			if _, answers := statuses[member.ID]; !answers && member.ID != n.config.ID { // it may have been suspected itself
+				missed[of] = before[of] + 1
 			}
-			n.noteHealth(member, missed[member.ID])
+			n.noteHealth(of, missed[of])
 		}
 	}
 }
 
-// noteHealth has recorded what has changed since the last incident about a member. That is the state's, so that nothing stays
-// untold where a leader suspects a member and another one hears of it again, or where an incident could not be recorded.
-func (n *Node) noteHealth(member dems.Member, missed int) {
-	var last dems.Incident
-	n.state.view(func(machine *fsm.Machine) { last, _ = machine.LastHealth(member.ID, member.Incarnation) })
-	incident := dems.Incident{Node: member.ID, Incarnation: member.Incarnation, By: string(n.config.ID)}
+// noteHealth has recorded what has changed since the last incident about a node. That is the state's, so that nothing stays
+// untold where one leader suspects a node and another one hears of it again, or where an incident could not be recorded.
+func (n *Node) noteHealth(of life, missed int) {
+	last := n.lastHealth(of)
+	incident := dems.Incident{Node: of.id, Incarnation: of.incarnation, By: string(n.config.ID)}
 	switch suspected := last.Kind == dems.SuspicionIncident; {
 	case suspected && missed == 0:
 		incident.Kind, incident.Detail = dems.RecoveryIncident, "answers again"
@@ -170,7 +179,21 @@ func (n *Node) noteHealth(member dems.Member, missed int) {
 	default:
 		return
 	}
-	n.note(incident, fmt.Sprint(incident.Kind, member.ID, member.Incarnation, last.Sequence))
+	n.noteChange(incident, last)
+}
+
+// lastHealth returns the last suspicion or recovery of a node in this cluster; those before a backup that the cluster was restored
+// from are about other nodes.
+func (n *Node) lastHealth(of life) (last dems.Incident) {
+	n.state.view(func(machine *fsm.Machine) {
+		last, _ = machine.LastHealth(of.id, of.incarnation, n.folder.Marker.Origin.Index)
+	})
+	return last
+}
+
+// noteChange has a suspicion or a recovery recorded, the same one after the last one only once.
+func (n *Node) noteChange(incident, last dems.Incident) {
+	n.note(incident, fmt.Sprint(incident.Kind, incident.Node, incident.Incarnation, last.Sequence))
 }
 
 // members translates Raft's configuration. Addresses are not part of it.

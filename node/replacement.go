@@ -368,8 +368,8 @@ func (n *Node) mayBeRemoved() bool {
 }
 
 // awaitReplacement is for a node that lost its data. While its peers say that it is being replaced, which an operator has
-// to ask for, it waits for its removal, which ends it. It returns false if it is not being replaced: when a majority of the
-// cluster says nothing of it, or so few answer for silentTime that nobody knows.
+// to ask for, it waits for its removal, which ends it. It returns false if it is not being replaced: when peers that are a
+// majority, or all there are, say nothing of it, or when for silentTime so few answer that nobody knows.
 func (n *Node) awaitReplacement(ctx context.Context) bool {
 	heard := time.Now()
 	for {
@@ -385,7 +385,7 @@ func (n *Node) awaitReplacement(ctx context.Context) bool {
 				replacing++
 			}
 		}
-		decided := len(statuses) >= n.config.majority()
+		decided := len(statuses) >= min(n.config.majority(), len(n.config.peers()))
 		if replacing > 0 {
 			heard = time.Now()
 		} else if decided || time.Since(heard) > silentTime {

@@ -274,5 +274,5 @@ func (n *Node) noteSuspicion(r *raft.Raft, s dems.Suspicion) {
 			incident.Incarnation = member.Incarnation
 		}
 	}
-	n.note(incident, "")
+	n.noteChange(incident, n.lastHealth(life{incident.Node, incident.Incarnation}))
 }

@@ -155,6 +155,35 @@ func TestHangingLeaderIsReplaced(t *testing.T) {
 	}
 }
 
+// TestSuspectedLeaderLeadsAgain has a leader that fell silent be back and lead at once: that it answers again is told, by whom ever.
+func TestSuspectedLeaderLeadsAgain(t *testing.T) {
+	t.Parallel()
+	c, s := startPatient(t, 3, nil)
+	survivors := others(c, s.Leader)
+	cut(c, s.Leader)
+	suspect(t.Context(), c, s, survivors...)
+	waitReplaced(t, c, s, survivors...)
+	told := func(kind dems.IncidentKind) {
+		t.Helper()
+		c.Eventually(fmt.Sprintf("%s is told", kind), func(context.Context) error {
+			if about := incidents(c, s.Leader, survivors[0]); !slices.ContainsFunc(about, func(i dems.Incident) bool { return i.Kind == kind }) {
+				return fmt.Errorf("%+v", about)
+			}
+			return nil
+		})
+	}
+	told(dems.SuspicionIncident)
+	c.Network.Heal()
+	c.Eventually("it leads again", func(ctx context.Context) error {
+		leader := c.WaitLeader()
+		if leader == s.Leader {
+			return nil
+		}
+		return fmt.Errorf("%s leads: %v", leader, c.Replica(leader).Transfer(ctx, s.Leader))
+	})
+	told(dems.RecoveryIncident)
+}
+
 // TestLeaderCutOffFromItsPeers cuts the links between leader and followers only: front ends still reach it, but it is of
 // no use.
 func TestLeaderCutOffFromItsPeers(t *testing.T) {
