@@ -16,8 +16,11 @@ import (
 const (
 	// maxBackups is how many backups a front end hands on at once. Each keeps a node from letting go of a state.
 	maxBackups = 2
-	// headPatience is how long a node may take until it says what its backup is of.
+	// headPatience is how long a node may take until it says what its backup is of, nextPatience how long one that is asked after it.
 	headPatience = 3 * time.Second
+	nextPatience = time.Second
+	// lastPatience is how long the rest of the voters may take to say what they have applied when a majority has.
+	lastPatience = 300 * time.Millisecond
 	// partPatience is how long a node may take for the next piece of a backup. Before the first it forms the digest of its state
 	// again and makes its city logs durable.
 	partPatience = 30 * time.Second
@@ -51,10 +54,14 @@ func (c *Core) Backup(ctx context.Context, begin func(Backup) (io.Writer, error)
 	return err
 }
 
-// giveBackup asks for a backup of the newest index that a node has applied by its own word. Where nobody gives that, one node may
-// have claimed too much: as long as those that claim less are a majority, theirs is asked for.
+// giveBackup asks for a backup of the newest index that a node has applied by its own word. Where nobody has one of it, that node has
+// claimed too much: as long as those that claim no more than the next lower index are a majority, that is asked for.
 func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
 	view, applied, err := c.allApplied(ctx)
+	if err != nil {
+		return err
+	}
+	failed := &backupFailure{}
 	for i, newest := range applied {
 		if i > 0 && newest == applied[i-1] {
 			continue
@@ -62,40 +69,67 @@ func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, er
 		if len(applied)-i < view.majority() {
 			break
 		}
-		var over bool
-		if over, err = c.giveBackupOf(ctx, view, newest, begin); over {
+		attempts := &backupRound{core: c, view: view, minIndex: newest, begin: begin, failed: failed}
+		over, err := attempts.run(ctx)
+		if over {
+			return err
+		}
+		if attempts.reached { // the index is none that somebody made up
 			break
 		}
 	}
-	return err
+	return failed.err()
 }
 
-// giveBackupOf asks one node after the other. It is over unless somebody else, or the same for another index, may do better.
-func (c *Core) giveBackupOf(ctx context.Context, view *view, minIndex uint64, begin func(Backup) (io.Writer, error)) (over bool, err error) {
-	var reasons []string
-	disagree := false
-	for _, n := range c.bySuitability(view) {
-		attempt := &backupAttempt{core: c, view: view, from: n, begin: begin}
-		err := attempt.run(ctx, minIndex)
+// backupFailure is why nobody gave a backup.
+type backupFailure struct {
+	reasons  []string
+	disagree bool
+}
+
+func (f *backupFailure) err() error {
+	if f.disagree {
+		return &dems.Error{Code: dems.NoMajority}
+	}
+	return &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(f.reasons, "; ") + ")."}
+}
+
+// backupRound asks for a backup of an index or a later one.
+type backupRound struct {
+	core     *Core
+	view     *view
+	minIndex uint64
+	begin    func(Backup) (io.Writer, error)
+	failed   *backupFailure
+	reached  bool // a node said that it has such a backup
+}
+
+// run asks one node after the other. It is over unless somebody else might do better.
+func (r *backupRound) run(ctx context.Context) (over bool, err error) {
+	c, patience := r.core, headPatience
+	for _, n := range c.bySuitability(r.view) {
+		attempt := &backupAttempt{core: c, view: r.view, from: n, begin: r.begin}
+		err := attempt.run(ctx, r.minIndex, patience)
 		if attempt.to != nil {
 			c.backedUpBy.Store(n)
 		}
 		if err == nil || attempt.to != nil || attempt.refused || ctx.Err() != nil {
 			return true, err
 		}
-		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "index", minIndex, "error", err)
-		reasons = append(reasons, fmt.Sprintf("%s: %v", n.name(), err))
-		disagree = disagree || errors.Is(err, errDisagree)
+		r.reached = r.reached || attempt.backup.Asked > 0
+		if errors.Is(err, errSlow) {
+			patience = nextPatience // this one has had all the time to reach the index meanwhile
+		}
+		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "index", r.minIndex, "error", err)
+		r.failed.reasons = append(r.failed.reasons, fmt.Sprintf("%s at index %d: %v", n.name(), r.minIndex, err))
+		r.failed.disagree = r.failed.disagree || errors.Is(err, errDisagree)
 	}
-	if disagree {
-		return false, &dems.Error{Code: dems.NoMajority}
-	}
-	return false, &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(reasons, "; ") + ")."}
+	return false, nil
 }
 
 // allApplied returns the voters, and what those that answer, a majority at least, say that they have applied, the newest first. That
 // covers everything that was acknowledged to anybody before the call: what is acknowledged a majority has applied, and so has one of
-// any other majority.
+// any other majority. A node that is not ready does not count: since its start it may not have applied again what it once had.
 func (c *Core) allApplied(ctx context.Context) (*view, []uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
@@ -107,7 +141,7 @@ func (c *Core) allApplied(ctx context.Context) (*view, []uint64, error) {
 	for _, n := range view.voters {
 		c.ask(ctx, func(ctx context.Context) {
 			status, err := n.replica.Status(ctx)
-			if err != nil || !view.hears(n, status.ID, status.Incarnation) {
+			if err != nil || !status.Ready || !view.hears(n, status.ID, status.Incarnation) {
 				status.Applied = 0
 			}
 			answers <- status.Applied
@@ -115,8 +149,12 @@ func (c *Core) allApplied(ctx context.Context) (*view, []uint64, error) {
 	}
 	var applied []uint64
 	for range view.voters {
-		if index := <-answers; index > 0 {
-			applied = append(applied, index)
+		index := <-answers
+		if index == 0 {
+			continue
+		}
+		if applied = append(applied, index); len(applied) == view.majority() {
+			defer time.AfterFunc(lastPatience, cancel).Stop()
 		}
 	}
 	if len(applied) < view.majority() {
@@ -185,14 +223,17 @@ type backupAttempt struct {
 }
 
 // run asks for the backup and hands it on.
-func (a *backupAttempt) run(ctx context.Context, minIndex uint64) error {
+func (a *backupAttempt) run(ctx context.Context, minIndex uint64, patience time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	slow := time.AfterFunc(headPatience, func() { cancel(errSlow) })
+	slow := time.AfterFunc(patience, func() { cancel(errSlow) })
 	defer slow.Stop()
 	err := a.from.replica.Backup(ctx, minIndex, func(part dems.BackupPart) error {
 		slow.Stop() // what comes now takes the reader's time, not the node's
 		defer slow.Reset(partPatience)
+		if a.to == nil && a.backup.Asked == 0 && part.Origin.Index < minIndex {
+			return fmt.Errorf("its backup is of index %d", part.Origin.Index)
+		}
 		return a.take(ctx, part)
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {

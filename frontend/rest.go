@@ -105,7 +105,11 @@ func (h *restHandler) dispatch(w http.ResponseWriter, x *exchange) error {
 // noRoute answers what no route serves.
 func (h *restHandler) noRoute(x *exchange, cause error) error {
 	if !errors.Is(cause, mux.ErrMethodMismatch) {
-		return &dems.Error{Code: dems.NotFound}
+		detail := "" // the code's own
+		if x.request.URL.Path == faultsPath {
+			detail = "There are faults only where front ends and nodes were started for drills, with --enable-faults."
+		}
+		return &dems.Error{Code: dems.NotFound, Detail: detail}
 	}
 	var allowed []string
 	for _, method := range [...]string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {

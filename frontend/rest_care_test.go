@@ -180,7 +180,8 @@ func TestFaultsAreForDrillsOnly(t *testing.T) {
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE", "OPTIONS"} {
 		for _, body := range []string{"", "{", validCalls["injectFault"].body} {
 			response, text := send(t, h, call{method: method, target: "/v1/faults", body: body})
-			if response.StatusCode != 404 || !strings.Contains(text, `"not_found"`) || response.Header.Get("Allow") != "" {
+			if response.StatusCode != 404 || !strings.Contains(text, `"not_found"`) || !strings.Contains(text, "--enable-faults") ||
+				response.Header.Get("Allow") != "" {
 				t.Errorf("%s %q: %d %s", method, body, response.StatusCode, text)
 			}
 		}

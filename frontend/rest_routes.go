@@ -30,6 +30,9 @@ type route struct {
 	metrics    *routeMetrics
 }
 
+// faultsPath is served only where RESTConfig.EnableFaults.
+const faultsPath = "/v1/faults"
+
 // routes returns everything that is served. The router tries them in this order: what is asked most often comes first.
 // openapi.json describes each; a test holds the two together.
 func routes() []route {
@@ -72,9 +75,9 @@ func routes() []route {
 		{method: http.MethodPost, path: "/v1/cluster/nodes/{id}/replace", serve: (*restHandler).replace, access: forOperators},
 		{method: http.MethodGet, path: "/v1/incidents", serve: (*restHandler).incidents,
 			access: forOperators, parameters: []string{"from"}},
-		{method: http.MethodPost, path: "/v1/faults", serve: (*restHandler).inject, access: forOperators, drill: true,
+		{method: http.MethodPost, path: faultsPath, serve: (*restHandler).inject, access: forOperators, drill: true,
 			fields: faultFields},
-		{method: http.MethodDelete, path: "/v1/faults", serve: (*restHandler).endFaults, access: forOperators, drill: true},
+		{method: http.MethodDelete, path: faultsPath, serve: (*restHandler).endFaults, access: forOperators, drill: true},
 		{method: http.MethodGet, path: "/v1/logs/{city}", serve: (*restHandler).cityLog,
 			access: forOperators, parameters: []string{"from"}},
 		{method: http.MethodGet, path: "/v1/snapshot", serve: (*restHandler).snapshot, access: forOperators, stream: true},

@@ -5,9 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net/http"
-	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 
@@ -200,23 +197,6 @@ func TestIncidentsAreDescribed(t *testing.T) {
 	} {
 		if got := describeIncident(&incident); got != want {
 			t.Errorf("%+v is described as %q, want %q", incident, got, want)
-		}
-	}
-}
-
-// TestFaultsWhereThereAreNone asks a front end that was not started for drills, which knows no such path.
-func TestFaultsWhereThereAreNone(t *testing.T) {
-	frontEnd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(http.StatusNotFound)
-		_, _ = io.WriteString(w, `{"code":"not_found","detail":"There is nothing at this path."}`)
-	}))
-	defer frontEnd.Close()
-	for _, arguments := range [][]string{{"fault", "n2", "mute"}, {"fault", "clear"}} {
-		var written, complaints bytes.Buffer
-		status := run(t.Context(), append(arguments, "--endpoint", frontEnd.URL), nil, &written, &complaints, os.LookupEnv)
-		if status != 1 || !strings.Contains(complaints.String(), "started with --enable-faults") {
-			t.Errorf("%v: exit status %d: %s%s", arguments, status, written.String(), complaints.String())
 		}
 	}
 }

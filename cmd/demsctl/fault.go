@@ -56,7 +56,7 @@ faults: a partition always needs --lasts. A fault of the network begins 50 ms af
 		}
 		injected, err := api.InjectFault(command.Context(), dems.NodeID(arguments[0]), fault)
 		if err != nil {
-			return withoutDrills(err)
+			return err
 		}
 		return p.emit(injected.Body, func(page *page) {
 			page.line("Injected: %s %s", printable(string(injected.Node)), printable(injected.Kind))
@@ -64,14 +64,6 @@ faults: a partition always needs --lasts. A fault of the network begins 50 ms af
 	}
 	command.AddCommand(p.faultClearCommand())
 	return command
-}
-
-// withoutDrills adds to what a cluster says that takes no faults: a front end without them does not even know the path.
-func withoutDrills(err error) error {
-	if dems.CodeOf(err) != dems.NotFound {
-		return err
-	}
-	return fmt.Errorf("%w (faults are taken only where front ends and nodes were started with --enable-faults)", err)
 }
 
 // checkFault completes a fault with what has to be parsed, and refuses what is missing or too much in terms of the flags.
@@ -110,7 +102,7 @@ func (p *program) faultClearCommand() *cobra.Command {
 			}
 			ended, err := api.EndFaults(command.Context())
 			if err != nil {
-				return withoutDrills(err)
+				return err
 			}
 			return p.emit(ended.Body, func(page *page) { page.line("Ended: all faults") })
 		},
