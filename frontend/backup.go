@@ -16,10 +16,11 @@ import (
 const (
 	// maxBackups is how many backups a front end hands on at once. Each keeps a node from letting go of a state.
 	maxBackups = 2
-	// headPatience is how long a node may take until it says what its backup is of, nextPatience how long one that is asked after it.
+	// headPatience is how long a node may take until it says what its backup is of, nextPatience how long one may that claims less
+	// than what it is asked for, after one that was slow.
 	headPatience = 3 * time.Second
 	nextPatience = time.Second
-	// lastPatience is how long the rest of the voters may take to say what they have applied when a majority has.
+	// lastPatience is how long voters that did not answer lately may take to say what they have applied when all others have.
 	lastPatience = 300 * time.Millisecond
 	// partPatience is how long a node may take for the next piece of a backup. Before the first it forms the digest of its state
 	// again and makes its city logs durable.
@@ -54,27 +55,28 @@ func (c *Core) Backup(ctx context.Context, begin func(Backup) (io.Writer, error)
 	return err
 }
 
-// giveBackup asks for a backup of the newest index that a node has applied by its own word. Where nobody has one of it, that node has
-// claimed too much: as long as those that claim no more than the next lower index are a majority, that is asked for.
+// giveBackup asks for a backup of the newest index that a voter has applied by its own word. Where that one itself does not come to
+// have a backup of it, and nobody else, it has claimed too much: as long as those that claim no more than the next lower index are a
+// majority, that is asked for. A node that claims too much and makes up a backup of it as well keeps all away: it cannot be told
+// from one that alone has what it has acknowledged.
 func (c *Core) giveBackup(ctx context.Context, begin func(Backup) (io.Writer, error)) error {
-	view, applied, err := c.allApplied(ctx)
+	view, claims, err := c.allApplied(ctx)
 	if err != nil {
 		return err
 	}
 	failed := &backupFailure{}
-	for i, newest := range applied {
-		if i > 0 && newest == applied[i-1] {
+	for i, newest := range claims {
+		if i > 0 && newest.applied == claims[i-1].applied {
 			continue
 		}
-		if len(applied)-i < view.majority() {
+		if len(claims)-i < view.majority() {
 			break
 		}
-		attempts := &backupRound{core: c, view: view, minIndex: newest, begin: begin, failed: failed}
-		over, err := attempts.run(ctx)
-		if over {
+		round := &backupRound{core: c, view: view, minIndex: newest.applied, claims: claims, begin: begin, failed: failed}
+		if over, err := round.run(ctx); over {
 			return err
 		}
-		if attempts.reached { // the index is none that somebody made up
+		if round.mayExist {
 			break
 		}
 	}
@@ -88,10 +90,17 @@ type backupFailure struct {
 }
 
 func (f *backupFailure) err() error {
+	code := dems.Unavailable
 	if f.disagree {
-		return &dems.Error{Code: dems.NoMajority}
+		code = dems.NoMajority
 	}
-	return &dems.Error{Code: dems.Unavailable, Detail: "No node gives a backup that a majority confirms (" + strings.Join(f.reasons, "; ") + ")."}
+	return &dems.Error{Code: code, Detail: "No node gives a backup that a majority confirms (" + strings.Join(f.reasons, "; ") + ")."}
+}
+
+// appliedClaim is what a voter says that it has applied.
+type appliedClaim struct {
+	by      *node
+	applied uint64
 }
 
 // backupRound asks for a backup of an index or a later one.
@@ -99,15 +108,22 @@ type backupRound struct {
 	core     *Core
 	view     *view
 	minIndex uint64
+	claims   []appliedClaim
 	begin    func(Backup) (io.Writer, error)
 	failed   *backupFailure
-	reached  bool // a node said that it has such a backup
+	mayExist bool // a node has a backup of it, or one that claims to have applied it was not given the time to show that
 }
 
-// run asks one node after the other. It is over unless somebody else might do better.
+// run asks one node after the other. It is over unless another round may do better.
 func (r *backupRound) run(ctx context.Context) (over bool, err error) {
 	c, patience := r.core, headPatience
+	isClaimant := func(n *node) bool {
+		return slices.ContainsFunc(r.claims, func(c appliedClaim) bool { return c.by == n && c.applied >= r.minIndex })
+	}
 	for _, n := range c.bySuitability(r.view) {
+		if isClaimant(n) {
+			patience = headPatience
+		}
 		attempt := &backupAttempt{core: c, view: r.view, from: n, begin: r.begin}
 		err := attempt.run(ctx, r.minIndex, patience)
 		if attempt.to != nil {
@@ -116,9 +132,10 @@ func (r *backupRound) run(ctx context.Context) (over bool, err error) {
 		if err == nil || attempt.to != nil || attempt.refused || ctx.Err() != nil {
 			return true, err
 		}
-		r.reached = r.reached || attempt.backup.Asked > 0
-		if errors.Is(err, errSlow) {
-			patience = nextPatience // this one has had all the time to reach the index meanwhile
+		slow := errors.Is(err, errSlow)
+		r.mayExist = r.mayExist || attempt.backup.Asked > 0 || isClaimant(n) && !slow
+		if slow {
+			patience = nextPatience // whoever is asked next has had all this time to reach the index
 		}
 		c.config.Logger.Warn("a node gives no backup", "node", n.name(), "index", r.minIndex, "error", err)
 		r.failed.reasons = append(r.failed.reasons, fmt.Sprintf("%s at index %d: %v", n.name(), r.minIndex, err))
@@ -127,42 +144,54 @@ func (r *backupRound) run(ctx context.Context) (over bool, err error) {
 	return false, nil
 }
 
-// allApplied returns the voters, and what those that answer, a majority at least, say that they have applied, the newest first. That
-// covers everything that was acknowledged to anybody before the call: what is acknowledged a majority has applied, and so has one of
-// any other majority. A node that is not ready does not count: since its start it may not have applied again what it once had.
-func (c *Core) allApplied(ctx context.Context) (*view, []uint64, error) {
+// allApplied returns the voters, and what those that answer and are ready, a majority at least, say that they have applied, the newest
+// first. The newest covers everything that was acknowledged to anybody before the call: what is acknowledged a majority has applied,
+// and so has one of any other majority. That one may be wrong and say less, so all that answered lately are waited for. A node that is
+// not ready does not count: since its start it may not have applied again what it once had.
+func (c *Core) allApplied(ctx context.Context) (*view, []appliedClaim, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
 	view, err := c.reader.awaitVoters(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	answers := make(chan uint64, len(view.voters)) // 0: none
+	answers := make(chan appliedClaim, len(view.voters)) // applied is 0 where there is none
+	awaited := make(map[*node]bool)                      // those that answered lately
 	for _, n := range view.voters {
+		if _, err := c.members.statusOf(n); err == nil {
+			awaited[n] = true
+		}
 		c.ask(ctx, func(ctx context.Context) {
 			status, err := n.replica.Status(ctx)
 			if err != nil || !status.Ready || !view.hears(n, status.ID, status.Incarnation) {
 				status.Applied = 0
 			}
-			answers <- status.Applied
-		}, func() { answers <- 0 })
+			answers <- appliedClaim{n, status.Applied}
+		}, func() { answers <- appliedClaim{n, 0} })
 	}
-	var applied []uint64
-	for range view.voters {
-		index := <-answers
-		if index == 0 {
-			continue
+	last := time.NewTimer(laneTimeout)
+	defer last.Stop()
+	var claims []appliedClaim
+	for answered := 0; answered < len(view.voters); answered++ {
+		select {
+		case got := <-answers:
+			delete(awaited, got.by)
+			if got.applied > 0 {
+				claims = append(claims, got)
+			}
+		case <-last.C:
+			cancel() // the rest answers 0
+			answered--
 		}
-		if applied = append(applied, index); len(applied) == view.majority() {
-			defer time.AfterFunc(lastPatience, cancel).Stop()
+		if len(claims) >= view.majority() && len(awaited) == 0 {
+			last.Reset(lastPatience)
 		}
 	}
-	if len(applied) < view.majority() {
-		return nil, nil, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers; try again later."}
+	if len(claims) < view.majority() {
+		return nil, nil, &dems.Error{Code: dems.Unavailable, Detail: "No majority of the nodes answers and is ready; try again later."}
 	}
-	slices.Sort(applied)
-	slices.Reverse(applied)
-	return view, applied, nil
+	slices.SortFunc(claims, func(a, b appliedClaim) int { return cmp.Compare(b.applied, a.applied) })
+	return view, claims, nil
 }
 
 // ask runs a question to a node, which ends with ctx and with the core; where the core has ended, instead does.

@@ -32,7 +32,7 @@ func (r *fakeReplica) Backup(ctx context.Context, minIndex uint64, receive func(
 	parts := []dems.BackupPart{{}}
 	var alter func(int, *dems.BackupPart) error
 	err := r.call(ctx, func(n *fakeNode) (bool, error) {
-		if n.machine.Index() < minIndex {
+		if n.machine.Index() < minIndex && !n.lies.invents {
 			return false, nil
 		}
 		n.backups++
@@ -190,7 +190,11 @@ func TestBackupNeedsAMajority(t *testing.T) {
 		h.w.set(h.node(3), hanging)
 		h.wantNoBackup(dems.Unavailable, laneTimeout)
 		h.w.set(h.node(2), up)
+		started := time.Now()
 		h.wantBackup(2, "n1", "n2")
+		if took := time.Since(started); took > laneTimeout {
+			t.Errorf("it took %v", took)
+		}
 		h.w.set(h.node(3), up)
 		h.wantBackup(2, "n1", "n2", "n3")
 	})
@@ -232,6 +236,13 @@ func TestBackupWhereANodeClaimsTooMuch(t *testing.T) {
 		if took := time.Since(started); took > headPatience+2*nextPatience {
 			t.Errorf("it took %v", took)
 		}
+		h.w.tell(h.node(2), lies{
+			status:  func(status *dems.NodeStatus) { status.Applied++ },
+			part:    func(_ int, part *dems.BackupPart) error { part.Origin.Index++; return nil },
+			invents: true,
+		})
+		h.wantNoBackup(dems.Unavailable, 2*laneTimeout+headPatience+2*nextPatience) // it might alone have acknowledged something
+		h.w.tell(h.node(2), lies{status: func(status *dems.NodeStatus) { status.Applied = 1 << 60 }})
 		h.w.set(h.node(3), dead)
 		h.wantNoBackup(dems.Unavailable, laneTimeout+headPatience+2*nextPatience)
 	})

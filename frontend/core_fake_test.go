@@ -82,6 +82,7 @@ type lies struct {
 	stateAt func(index uint64, digest *dems.Digest)
 	part    func(number int, part *dems.BackupPart) error // alters a piece of a backup, or ends it
 	propose func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error)
+	invents bool // gives backups of indexes that it does not have
 	keeps   bool // hands out no results
 	mute    bool // sends no votes
 

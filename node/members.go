@@ -193,7 +193,7 @@ func (n *Node) lastHealth(of life) (last dems.Incident) {
 
 // noteChange has a suspicion or a recovery recorded, the same one after the last one only once.
 func (n *Node) noteChange(incident, last dems.Incident) {
-	n.note(incident, fmt.Sprint(incident.Kind, incident.Node, incident.Incarnation, last.Sequence))
+	n.note(incident, fmt.Sprintf("%v %s.%d %d", incident.Kind, incident.Node, incident.Incarnation, last.Sequence))
 }
 
 // members translates Raft's configuration. Addresses are not part of it.

@@ -187,14 +187,15 @@ func TestLogEndCutOffByANewLeader(t *testing.T) {
 	old := fillAlone(t, c)
 	longest := c.Node(old).Raft().LastIndex()
 	c.KillNode(old)
-	if reply := c.Propose(batch(2, book("MTL", 2))); reply.Vote.Index >= longest {
+	reply := c.Propose(batch(2, book("MTL", 2)))
+	if reply.Vote.Index >= longest {
 		t.Fatalf("index %d is not before the end %d of the old log", reply.Vote.Index, longest)
 	}
+	right := read(t, c, others(c, old)[0], reply.Vote.Index, availability())
 	c.Network.Heal()
 	c.StartNode(old)
 	c.WaitReady(old)
-	right := read(t, c, others(c, c.WaitLeader())[0], 0, availability())
-	if result := read(t, c, old, 0, availability()); result.Events[0].Booked != right.Events[0].Booked {
+	if result := read(t, c, old, reply.Vote.Index, availability()); result.Events[0].Booked != right.Events[0].Booked {
 		t.Fatalf("%+v, and %+v elsewhere", result, right)
 	}
 	if applied := c.Status(old).Applied; applied >= longest {
@@ -216,10 +217,16 @@ func fillAlone(t *testing.T, c *cluster.Cluster) (old dems.NodeID) {
 		defer ticker.Stop()
 		before := c.Node(old).Raft().LastIndex()
 		for number := 100; number < 140; number++ {
-			proposing.Go(func() { _, _ = c.Node(old).Propose(ctx, batch(number, book("MTL", number))) })
+			proposing.Go(func() {
+				if _, err := c.Node(old).Propose(ctx, batch(number, book("MTL", number))); err == nil {
+					t.Error("committed alone")
+				}
+			})
 		}
 		for c.Node(old).Raft().LastIndex() < before+10 {
 			if c.Node(old).Raft().State() != raft.Leader { // too late, on a starved machine
+				cancel()
+				proposing.Wait()
 				c.Network.Heal()
 				return fmt.Errorf("%s has lost its office", old)
 			}
