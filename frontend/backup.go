@@ -124,8 +124,8 @@ func (r *backupRound) run(ctx context.Context) (over bool, err error) {
 		if isClaimant(n) {
 			patience = headPatience
 		}
-		attempt := &backupAttempt{core: c, view: r.view, from: n, begin: r.begin}
-		err := attempt.run(ctx, r.minIndex, patience)
+		attempt := &backupAttempt{core: c, view: r.view, from: n, minIndex: r.minIndex, begin: r.begin}
+		err := attempt.run(ctx, patience)
 		if attempt.to != nil {
 			c.backedUpBy.Store(n)
 		}
@@ -169,22 +169,16 @@ func (c *Core) allApplied(ctx context.Context) (*view, []appliedClaim, error) {
 			answers <- appliedClaim{n, status.Applied}
 		}, func() { answers <- appliedClaim{n, 0} })
 	}
-	last := time.NewTimer(laneTimeout)
-	defer last.Stop()
 	var claims []appliedClaim
-	for answered := 0; answered < len(view.voters); answered++ {
-		select {
-		case got := <-answers:
-			delete(awaited, got.by)
-			if got.applied > 0 {
-				claims = append(claims, got)
-			}
-		case <-last.C:
-			cancel() // the rest answers 0
-			answered--
+	var last *time.Timer
+	for range view.voters {
+		got := <-answers
+		if delete(awaited, got.by); got.applied > 0 {
+			claims = append(claims, got)
 		}
-		if len(claims) >= view.majority() && len(awaited) == 0 {
-			last.Reset(lastPatience)
+		if last == nil && len(claims) >= view.majority() && len(awaited) == 0 {
+			last = time.AfterFunc(lastPatience, cancel) // the rest answers 0
+			defer last.Stop()
 		}
 	}
 	if len(claims) < view.majority() {
@@ -242,27 +236,25 @@ var errDisagree = errors.New("its state is not that of a majority")
 
 // backupAttempt is one node's backup on its way.
 type backupAttempt struct {
-	core    *Core
-	view    *view
-	from    *node
-	begin   func(Backup) (io.Writer, error)
-	backup  Backup
-	to      io.Writer // nil before the first piece
-	refused bool      // begin did not want it
+	core     *Core
+	view     *view
+	from     *node
+	minIndex uint64
+	begin    func(Backup) (io.Writer, error)
+	backup   Backup
+	to       io.Writer // nil before the first piece
+	refused  bool      // begin did not want it
 }
 
 // run asks for the backup and hands it on.
-func (a *backupAttempt) run(ctx context.Context, minIndex uint64, patience time.Duration) error {
+func (a *backupAttempt) run(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slow := time.AfterFunc(patience, func() { cancel(errSlow) })
 	defer slow.Stop()
-	err := a.from.replica.Backup(ctx, minIndex, func(part dems.BackupPart) error {
+	err := a.from.replica.Backup(ctx, a.minIndex, func(part dems.BackupPart) error {
 		slow.Stop() // what comes now takes the reader's time, not the node's
 		defer slow.Reset(partPatience)
-		if a.to == nil && a.backup.Asked == 0 && part.Origin.Index < minIndex {
-			return fmt.Errorf("its backup is of index %d", part.Origin.Index)
-		}
 		return a.take(ctx, part)
 	})
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
@@ -285,6 +277,9 @@ func (a *backupAttempt) take(ctx context.Context, part dems.BackupPart) error {
 		return err
 	}
 	if a.backup.Asked == 0 {
+		if part.Origin.Index < a.minIndex {
+			return fmt.Errorf("its backup is of index %d", part.Origin.Index)
+		}
 		a.backup = Backup{Origin: part.Origin, Node: a.from.name()}
 		return a.confirm(ctx)
 	}

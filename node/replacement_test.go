@@ -278,12 +278,8 @@ func TestOldFolderDoesNotGetIn(t *testing.T) {
 // waitRegistered waits until the registry has a node.
 func waitRegistered(c *cluster.Cluster, id dems.NodeID) {
 	c.Eventually(fmt.Sprintf("%s is registered", id), func(ctx context.Context) error {
-		reply, err := c.Replica(without(c, id)[0]).Query(ctx, dems.QueryBatch{Queries: []dems.Query{{Kind: dems.RegistryQuery}}})
-		if err != nil {
-			return err
-		}
-		registry, err := dems.DecodeRegistry(reply.Answers[0].Result)
-		if err == nil && !slices.ContainsFunc(registry.Nodes, func(r dems.Registration) bool { return r.ID == string(id) }) {
+		known, err := registry(ctx, c, without(c, id)[0])
+		if err == nil && !slices.ContainsFunc(known.Nodes, func(r dems.Registration) bool { return r.ID == string(id) }) {
 			err = errors.New("not yet")
 		}
 		return err
