@@ -29,7 +29,7 @@ func (n *Node) Backup(ctx context.Context, minIndex uint64, send func(dems.Backu
 	if err := n.waitApplied(ctx, minIndex); err != nil {
 		return err
 	}
-	taken, err := n.state.take()
+	taken, err := n.state.take(ctx)
 	if err != nil {
 		return replicaError(dems.NotReady, err)
 	}

@@ -95,6 +95,8 @@ func TestBackupWhileRequestsGoOn(t *testing.T) {
 			mu.Unlock()
 		}
 	})
+	defer load.Wait()
+	defer stop()
 	for round := range 6 {
 		mu.Lock()
 		least := acknowledged
@@ -114,8 +116,6 @@ func TestBackupWhileRequestsGoOn(t *testing.T) {
 			})
 		}
 	}
-	stop()
-	load.Wait()
 }
 
 func TestBackupThatIsNotGiven(t *testing.T) {

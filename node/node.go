@@ -132,7 +132,7 @@ func (n *Node) openState() error {
 	n.state = &stateMachine{
 		id: n.config.ID, incarnation: marker.Incarnation, cities: n.config.Cities, log: n.folder.Log, snapshots: n.folder.Snapshots,
 		ring: newRing(), history: newHistory(historyStates), told: n.manager.told, confirm: n.confirm, metrics: n.metrics, logger: n.logger,
-		fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities),
+		fail: n.fail, failed: n.failed, ready: n.ready, machine: fsm.New(n.config.Cities), applying: make(chan struct{}, 1),
 	}
 	n.state.faults = newFaults(n.config.EnableFaults, n.corrupt, n.config.Endpoint)
 	if meta := n.folder.Newest; meta != nil {

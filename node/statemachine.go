@@ -44,6 +44,9 @@ type stateMachine struct {
 	mu      sync.RWMutex // held for writing while an entry is applied
 	machine *fsm.Machine
 
+	// applying is full while the state may count records that the city logs were not given yet. It is taken before mu.
+	applying chan struct{}
+
 	configurationMu sync.Mutex
 	configuration   configuration // the last that was applied
 	logged          configuration // the last in the log at the start, perhaps never committed
@@ -83,6 +86,8 @@ func (s *stateMachine) Apply(entry *raft.Log) any { return s.ApplyBatch([]*raft.
 
 // ApplyBatch implements raft.BatchingFSM. The lock is held for one entry at a time, so that reads wait for one only.
 func (s *stateMachine) ApplyBatch(entries []*raft.Log) []any {
+	s.applying <- struct{}{}
+	defer func() { <-s.applying }()
 	responses := make([]any, len(entries))
 	ballots := make([]ballot, 0, len(entries))
 	var records []fsm.Record
@@ -162,10 +167,16 @@ func (s *stateMachine) ballot(entry *raft.Log, applied *fsm.Applied) ballot {
 }
 
 // Snapshot implements raft.FSM.
-func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) { return s.take() }
+func (s *stateMachine) Snapshot() (raft.FSMSnapshot, error) { return s.take(context.Background()) }
 
-// take takes a snapshot of the state as it is.
-func (s *stateMachine) take() (*snapshot, error) {
+// take takes a snapshot of a state all of whose records the city logs were given. It waits for entries that are being applied.
+func (s *stateMachine) take(ctx context.Context) (*snapshot, error) {
+	select {
+	case s.applying <- struct{}{}:
+		defer func() { <-s.applying }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.hasFailed() {
@@ -203,6 +214,8 @@ func (s *stateMachine) Restore(reader io.ReadCloser) error {
 		s.fail(err)
 		return err
 	}
+	s.applying <- struct{}{}
+	defer func() { <-s.applying }()
 	s.mu.Lock()
 	s.machine = machine
 	s.mu.Unlock()

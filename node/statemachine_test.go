@@ -44,7 +44,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.stateMachine = &stateMachine{
 		id: "n1", incarnation: 1, cities: dems.DefaultCities(), log: f.folder.Log, snapshots: f.folder.Snapshots, ring: newRing(),
-		history: newHistory(historyStates), faults: newFaults(false, nil, nil), told: func() {}, metrics: newMetrics(nil), logger: quiet, fail: fail, failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()),
+		history: newHistory(historyStates), faults: newFaults(false, nil, nil), told: func() {}, metrics: newMetrics(nil), logger: quiet, fail: fail,
+		failed: f.broken, ready: make(chan struct{}), machine: fsm.New(dems.DefaultCities()), applying: make(chan struct{}, 1),
 	}
 	f.confirm = func(context.Context, time.Duration, []raft.Server, uint64, dems.Digest, bool) error { return nil }
 	f.logs, err = citylog.Open(citylog.Config{
@@ -184,6 +185,30 @@ func TestUndefinedStateIsSeenByNobody(t *testing.T) {
 	f.ApplyBatch([]*raft.Log{{Index: 3, Data: []byte("nonsense")}})
 	if readable || !f.hasFailed() {
 		t.Errorf("readable %v, failed %v", readable, f.hasFailed())
+	}
+}
+
+// TestSnapshotWaitsForRecords tries to take a snapshot between the entries of one batch: it would count records that the city logs
+// are only given after the last.
+func TestSnapshotWaitsForRecords(t *testing.T) {
+	f := newFixture(t)
+	f.ApplyBatch([]*raft.Log{entry(2, 0)})
+	tried := 0
+	f.told = func() {
+		tried++
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := f.stateMachine.take(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a snapshot was taken, %v", err)
+		}
+	}
+	f.ApplyBatch([]*raft.Log{entry(5, 1), configurationOf(6, "n1.1"), entry(7, 2)})
+	taken, err := f.stateMachine.take(t.Context())
+	if err != nil || tried != 1 {
+		t.Fatalf("%v, tried %d times", err, tried)
+	}
+	if err := taken.check(t.Context()); err != nil || taken.Index() != 7 {
+		t.Errorf("the snapshot of index %d: %v", taken.Index(), err)
 	}
 }
 
