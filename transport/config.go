@@ -129,6 +129,9 @@ type Handler interface {
 	// Propose orders an encoded entry, which the handler may keep, and returns the results once it is applied here.
 	// Leader only.
 	Propose(ctx context.Context, entry []byte) (dems.BatchReply, error)
+	// Forward has the leader order an encoded entry, and returns what this node got for it: for front ends that do not reach
+	// the leader themselves. A node's question is not forwarded again.
+	Forward(ctx context.Context, entry []byte) (dems.BatchReply, error)
 	// Query answers reads once the node has applied batch.MinIndex.
 	Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error)
 	// Votes calls send first with the recent votes on this session's batches and then with every vote, until ctx ends.

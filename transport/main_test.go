@@ -114,6 +114,7 @@ func pair(t testing.TB, stub *stub) (*Endpoint, *Replica) {
 // stub is a handler whose methods are given; those that are not fail.
 type stub struct {
 	propose   func(context.Context, []byte) (dems.BatchReply, error)
+	forward   func(context.Context, []byte) (dems.BatchReply, error)
 	query     func(context.Context, dems.QueryBatch) (dems.QueryReply, error)
 	votes     func(context.Context, uint64, func([]dems.Vote) error) error
 	results   func(ctx context.Context, session, batch uint64) (dems.BatchReply, error)
@@ -131,6 +132,10 @@ type stub struct {
 
 func (s *stub) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
 	return s.propose(ctx, entry)
+}
+
+func (s *stub) Forward(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+	return s.forward(ctx, entry)
 }
 
 func (s *stub) Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error) {

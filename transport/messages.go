@@ -17,6 +17,13 @@ func malformedReply(format string, arguments ...any) error {
 		Err: fmt.Errorf("malformed reply: %w", fmt.Errorf(format, arguments...))}
 }
 
+func checkEntry(entry []byte) error {
+	if len(entry) == 0 || len(entry) > dems.MaxEntryBytes {
+		return badRequest("an entry has 1 to %d bytes, this one %d", dems.MaxEntryBytes, len(entry))
+	}
+	return nil
+}
+
 func encodeVote(vote *dems.Vote) *rpc.Vote {
 	return &rpc.Vote{
 		Incarnation: vote.Incarnation, Index: vote.Index, Session: vote.Session, Batch: vote.Batch,

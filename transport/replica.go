@@ -39,12 +39,23 @@ func (r *Replica) Close() error {
 
 // Propose implements Handler.
 func (r *Replica) Propose(ctx context.Context, entry []byte) (dems.BatchReply, error) {
-	if len(entry) == 0 || len(entry) > dems.MaxEntryBytes {
-		return dems.BatchReply{}, badRequest("an entry has 1 to %d bytes, this one %d", dems.MaxEntryBytes, len(entry))
+	return r.order(ctx, entry, r.client.Propose)
+}
+
+// Forward implements Handler.
+func (r *Replica) Forward(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+	return r.order(ctx, entry, r.client.Forward)
+}
+
+func (r *Replica) order(
+	ctx context.Context, entry []byte, how func(context.Context, *rpc.ProposeRequest) (*rpc.BatchReply, error),
+) (dems.BatchReply, error) {
+	if err := checkEntry(entry); err != nil {
+		return dems.BatchReply{}, err
 	}
 	ctx, call, cancel := r.begin(ctx)
 	defer cancel()
-	reply, err := r.client.Propose(ctx, &rpc.ProposeRequest{Entry: entry})
+	reply, err := how(ctx, &rpc.ProposeRequest{Entry: entry})
 	if err != nil {
 		return dems.BatchReply{}, clientError(call, err)
 	}

@@ -52,6 +52,9 @@ func TestEveryMethodCrosses(t *testing.T) {
 		propose: func(_ context.Context, entry []byte) (dems.BatchReply, error) {
 			return dems.BatchReply{Vote: vote, Results: append(entry, '!')}, nil
 		},
+		forward: func(_ context.Context, entry []byte) (dems.BatchReply, error) {
+			return dems.BatchReply{Vote: vote, Results: append(entry, '>')}, nil
+		},
 		query: func(_ context.Context, batch dems.QueryBatch) (dems.QueryReply, error) {
 			if !reflect.DeepEqual(batch, queries) {
 				return dems.QueryReply{}, fmt.Errorf("got %+v", batch)
@@ -82,6 +85,8 @@ func TestEveryMethodCrosses(t *testing.T) {
 	equal("Propose", batch, dems.BatchReply{Vote: fromN1, Results: []byte("entry!")}, err)
 	batch, err = replica.Results(ctx, 1<<63, 4)
 	equal("Results", batch, dems.BatchReply{Vote: fromN1, Results: fmt.Append(nil, uint64(1)<<63, 4)}, err)
+	batch, err = replica.Forward(ctx, []byte("entry"))
+	equal("Forward", batch, dems.BatchReply{Vote: fromN1, Results: []byte("entry>")}, err)
 	reply, err := replica.Query(ctx, queries)
 	wantAnswers, wantStatus := answers, status
 	wantAnswers.Node, wantStatus.ID = "n1", "n1"
@@ -136,6 +141,7 @@ func TestBeforeServeNothingIsReady(t *testing.T) {
 	replica := start(t, "fe1", Config{}).Replica(node.Addr().String())
 	calls := map[string]func() error{
 		"Propose": func() error { _, err := replica.Propose(t.Context(), []byte("x")); return err },
+		"Forward": func() error { _, err := replica.Forward(t.Context(), []byte("x")); return err },
 		"Query": func() error {
 			_, err := replica.Query(t.Context(), dems.QueryBatch{Queries: []dems.Query{scheduleQuery()}})
 			return err
@@ -179,6 +185,8 @@ func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	_, err := replica.Propose(ctx, make([]byte, dems.MaxEntryBytes+1))
 	kind(t, err, dems.BadRequest)
 	_, err = replica.Propose(ctx, nil)
+	kind(t, err, dems.BadRequest)
+	_, err = replica.Forward(ctx, make([]byte, dems.MaxEntryBytes+1))
 	kind(t, err, dems.BadRequest)
 	_, err = replica.Query(ctx, dems.QueryBatch{})
 	kind(t, err, dems.BadRequest)

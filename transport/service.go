@@ -62,10 +62,23 @@ func (s service) Propose(ctx context.Context, request *rpc.ProposeRequest) (*rpc
 	if err != nil {
 		return nil, err
 	}
-	if len(request.Entry) == 0 || len(request.Entry) > dems.MaxEntryBytes {
-		return nil, serverError(badRequest("an entry has 1 to %d bytes, this one %d", dems.MaxEntryBytes, len(request.Entry)))
+	if err := checkEntry(request.Entry); err != nil {
+		return nil, serverError(err)
 	}
 	reply, err := handler.Propose(ctx, request.Entry)
+	return answerBatch(&reply, err)
+}
+
+// Forward implements rpc.ReplicaHandler.
+func (s service) Forward(ctx context.Context, request *rpc.ProposeRequest) (*rpc.BatchReply, error) {
+	handler, err := s.handler()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEntry(request.Entry); err != nil {
+		return nil, serverError(err)
+	}
+	reply, err := handler.Forward(ctx, request.Entry)
 	return answerBatch(&reply, err)
 }
 

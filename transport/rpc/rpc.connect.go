@@ -65,6 +65,8 @@ const (
 	ReplicaInjectProcedure = "/dems.v1.Replica/Inject"
 	// ReplicaBackupProcedure is the fully-qualified name of the Replica's Backup RPC.
 	ReplicaBackupProcedure = "/dems.v1.Replica/Backup"
+	// ReplicaForwardProcedure is the fully-qualified name of the Replica's Forward RPC.
+	ReplicaForwardProcedure = "/dems.v1.Replica/Forward"
 )
 
 // ReplicaClient is a client for the dems.v1.Replica service.
@@ -83,6 +85,7 @@ type ReplicaClient interface {
 	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
 	Inject(context.Context, *InjectRequest) (*InjectReply, error)
 	Backup(context.Context, *BackupRequest) (*connect.ServerStreamForClient[BackupReply], error)
+	Forward(context.Context, *ProposeRequest) (*BatchReply, error)
 }
 
 // NewReplicaClient constructs a client for the dems.v1.Replica service. By default, it uses the
@@ -180,6 +183,12 @@ func NewReplicaClient(httpClient connect.HTTPClient, baseURL string, opts ...con
 			connect.WithSchema(replicaMethods.ByName("Backup")),
 			connect.WithClientOptions(opts...),
 		),
+		forward: connect.NewClient[ProposeRequest, BatchReply](
+			httpClient,
+			baseURL+ReplicaForwardProcedure,
+			connect.WithSchema(replicaMethods.ByName("Forward")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -199,6 +208,7 @@ type replicaClient struct {
 	replace   *connect.Client[ReplaceRequest, ReplaceReply]
 	inject    *connect.Client[InjectRequest, InjectReply]
 	backup    *connect.Client[BackupRequest, BackupReply]
+	forward   *connect.Client[ProposeRequest, BatchReply]
 }
 
 // Propose calls dems.v1.Replica.Propose.
@@ -319,6 +329,15 @@ func (c *replicaClient) Backup(ctx context.Context, req *BackupRequest) (*connec
 	return c.backup.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// Forward calls dems.v1.Replica.Forward.
+func (c *replicaClient) Forward(ctx context.Context, req *ProposeRequest) (*BatchReply, error) {
+	response, err := c.forward.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ReplicaHandler is an implementation of the dems.v1.Replica service.
 type ReplicaHandler interface {
 	Propose(context.Context, *ProposeRequest) (*BatchReply, error)
@@ -335,6 +354,7 @@ type ReplicaHandler interface {
 	Replace(context.Context, *ReplaceRequest) (*ReplaceReply, error)
 	Inject(context.Context, *InjectRequest) (*InjectReply, error)
 	Backup(context.Context, *BackupRequest, *connect.ServerStream[BackupReply]) error
+	Forward(context.Context, *ProposeRequest) (*BatchReply, error)
 }
 
 // NewReplicaHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -428,6 +448,12 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 		connect.WithSchema(replicaMethods.ByName("Backup")),
 		connect.WithHandlerOptions(opts...),
 	)
+	replicaForwardHandler := connect.NewUnaryHandlerSimple(
+		ReplicaForwardProcedure,
+		svc.Forward,
+		connect.WithSchema(replicaMethods.ByName("Forward")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/dems.v1.Replica/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ReplicaProposeProcedure:
@@ -458,6 +484,8 @@ func NewReplicaHandler(svc ReplicaHandler, opts ...connect.HandlerOption) (strin
 			replicaInjectHandler.ServeHTTP(w, r)
 		case ReplicaBackupProcedure:
 			replicaBackupHandler.ServeHTTP(w, r)
+		case ReplicaForwardProcedure:
+			replicaForwardHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -521,4 +549,8 @@ func (UnimplementedReplicaHandler) Inject(context.Context, *InjectRequest) (*Inj
 
 func (UnimplementedReplicaHandler) Backup(context.Context, *BackupRequest, *connect.ServerStream[BackupReply]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Backup is not implemented"))
+}
+
+func (UnimplementedReplicaHandler) Forward(context.Context, *ProposeRequest) (*BatchReply, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("dems.v1.Replica.Forward is not implemented"))
 }

@@ -1969,7 +1969,7 @@ const file_rpc_proto_rawDesc = "" +
 	"\x15ERROR_KIND_NOT_LEADER\x10\x01\x12\x1a\n" +
 	"\x16ERROR_KIND_NOT_APPLIED\x10\x02\x12\x1a\n" +
 	"\x16ERROR_KIND_BAD_REQUEST\x10\x03\x12\x18\n" +
-	"\x14ERROR_KIND_NOT_READY\x10\x042\xb4\x06\n" +
+	"\x14ERROR_KIND_NOT_READY\x10\x042\xed\x06\n" +
 	"\aReplica\x127\n" +
 	"\aPropose\x12\x17.dems.v1.ProposeRequest\x1a\x13.dems.v1.BatchReply\x123\n" +
 	"\x05Query\x12\x15.dems.v1.QueryRequest\x1a\x13.dems.v1.QueryReply\x125\n" +
@@ -1984,7 +1984,8 @@ const file_rpc_proto_rawDesc = "" +
 	"\aStateAt\x12\x17.dems.v1.StateAtRequest\x1a\x15.dems.v1.StateAtReply\x129\n" +
 	"\aReplace\x12\x17.dems.v1.ReplaceRequest\x1a\x15.dems.v1.ReplaceReply\x126\n" +
 	"\x06Inject\x12\x16.dems.v1.InjectRequest\x1a\x14.dems.v1.InjectReply\x128\n" +
-	"\x06Backup\x12\x16.dems.v1.BackupRequest\x1a\x14.dems.v1.BackupReply0\x01B\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
+	"\x06Backup\x12\x16.dems.v1.BackupRequest\x1a\x14.dems.v1.BackupReply0\x01\x127\n" +
+	"\aForward\x12\x17.dems.v1.ProposeRequest\x1a\x13.dems.v1.BatchReplyB\x18Z\x16dems/transport/rpc;rpcb\x06proto3"
 
 var (
 	file_rpc_proto_rawDescOnce sync.Once
@@ -2054,22 +2055,24 @@ var file_rpc_proto_depIdxs = []int32{
 	25, // 16: dems.v1.Replica.Replace:input_type -> dems.v1.ReplaceRequest
 	27, // 17: dems.v1.Replica.Inject:input_type -> dems.v1.InjectRequest
 	29, // 18: dems.v1.Replica.Backup:input_type -> dems.v1.BackupRequest
-	3,  // 19: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
-	5,  // 20: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
-	7,  // 21: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
-	3,  // 22: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
-	12, // 23: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
-	14, // 24: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
-	16, // 25: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
-	18, // 26: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
-	20, // 27: dems.v1.Replica.Report:output_type -> dems.v1.ReportReply
-	22, // 28: dems.v1.Replica.Suspect:output_type -> dems.v1.SuspectReply
-	24, // 29: dems.v1.Replica.StateAt:output_type -> dems.v1.StateAtReply
-	26, // 30: dems.v1.Replica.Replace:output_type -> dems.v1.ReplaceReply
-	28, // 31: dems.v1.Replica.Inject:output_type -> dems.v1.InjectReply
-	30, // 32: dems.v1.Replica.Backup:output_type -> dems.v1.BackupReply
-	19, // [19:33] is the sub-list for method output_type
-	5,  // [5:19] is the sub-list for method input_type
+	1,  // 19: dems.v1.Replica.Forward:input_type -> dems.v1.ProposeRequest
+	3,  // 20: dems.v1.Replica.Propose:output_type -> dems.v1.BatchReply
+	5,  // 21: dems.v1.Replica.Query:output_type -> dems.v1.QueryReply
+	7,  // 22: dems.v1.Replica.Votes:output_type -> dems.v1.VotesReply
+	3,  // 23: dems.v1.Replica.Results:output_type -> dems.v1.BatchReply
+	12, // 24: dems.v1.Replica.Status:output_type -> dems.v1.StatusReply
+	14, // 25: dems.v1.Replica.ReadIndex:output_type -> dems.v1.ReadIndexReply
+	16, // 26: dems.v1.Replica.CityLog:output_type -> dems.v1.CityLogReply
+	18, // 27: dems.v1.Replica.Transfer:output_type -> dems.v1.TransferReply
+	20, // 28: dems.v1.Replica.Report:output_type -> dems.v1.ReportReply
+	22, // 29: dems.v1.Replica.Suspect:output_type -> dems.v1.SuspectReply
+	24, // 30: dems.v1.Replica.StateAt:output_type -> dems.v1.StateAtReply
+	26, // 31: dems.v1.Replica.Replace:output_type -> dems.v1.ReplaceReply
+	28, // 32: dems.v1.Replica.Inject:output_type -> dems.v1.InjectReply
+	30, // 33: dems.v1.Replica.Backup:output_type -> dems.v1.BackupReply
+	3,  // 34: dems.v1.Replica.Forward:output_type -> dems.v1.BatchReply
+	20, // [20:35] is the sub-list for method output_type
+	5,  // [5:20] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
