@@ -21,12 +21,16 @@ func drill(t *testing.T, nodes int) *cluster.Cluster {
 	return c
 }
 
-// inject makes a node misbehave.
+// inject makes a node misbehave. On a starved machine connections break, and the node may not be told at the first attempt.
 func inject(t *testing.T, c *cluster.Cluster, id dems.NodeID, fault dems.Fault) {
 	t.Helper()
-	if err := c.Replica(id).Inject(t.Context(), fault); err != nil {
-		t.Fatal(err)
-	}
+	c.Eventually(fmt.Sprintf("%s is told of %+v", id, fault), func(ctx context.Context) error {
+		err := c.Replica(id).Inject(ctx, fault)
+		if err != nil && kind(t, err) != dems.NotApplied {
+			t.Fatal(err)
+		}
+		return err
+	})
 }
 
 // standingOf returns where the leader sees a node.
