@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"testing"
 
 	"dems"
@@ -23,21 +24,22 @@ func TestWhoMayProposeWhat(t *testing.T) {
 		"of no kind at all": {},
 	}
 	for _, test := range []struct {
+		how  string
+		may  func(transport.Role, string, *dems.Entry) bool
 		role transport.Role
 		name string
-		may  []string
+		what []string
 	}{
-		{transport.RoleFrontEnd, "x1", []string{"batch", "own front end"}},
-		{transport.RoleNode, "x1", []string{"own node", "own verdict", "incident", "replacement"}},
-		{"", "", nil}, // whoever it is
+		{"propose", mayPropose, transport.RoleFrontEnd, "x1", []string{"batch", "own front end"}},
+		{"propose", mayPropose, transport.RoleNode, "x1", []string{"own node", "own verdict", "incident", "replacement"}},
+		{"propose", mayPropose, "", "", nil}, // whoever it is
+		{"forward", mayForward, transport.RoleFrontEnd, "x1", []string{"batch", "own front end"}},
+		{"forward", mayForward, transport.RoleNode, "x1", []string{"batch", "own front end", "other front end", "nameless"}},
+		{"forward", mayForward, "", "", nil},
 	} {
-		permitted := make(map[string]bool)
-		for _, name := range test.may {
-			permitted[name] = true
-		}
 		for name, entry := range entries {
-			if got := mayPropose(test.role, test.name, &entry); got != permitted[name] {
-				t.Errorf("%s %s, %s: %v", test.role, test.name, name, got)
+			if got := test.may(test.role, test.name, &entry); got != slices.Contains(test.what, name) {
+				t.Errorf("%s %s, %s %s: %v", test.role, test.name, test.how, name, got)
 			}
 		}
 	}

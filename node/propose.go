@@ -32,12 +32,8 @@ func (n *Node) order(ctx context.Context, entry []byte, permit func(*dems.Entry)
 	if n.watchdog.stalled() {
 		return dems.BatchReply{}, replicaError(dems.NotApplied, errStalled)
 	}
-	decoded, err := dems.DecodeEntry(entry)
-	if err != nil { // what is in the log and cannot be decoded stops every node
-		return dems.BatchReply{}, replicaError(dems.BadRequest, err)
-	}
-	if err := permit(&decoded); err != nil {
-		return dems.BatchReply{}, replicaError(dems.BadRequest, err)
+	if _, err := decodePermitted(entry, permit); err != nil {
+		return dems.BatchReply{}, err
 	}
 	type outcome struct {
 		reply dems.BatchReply
@@ -57,6 +53,18 @@ func (n *Node) order(ctx context.Context, entry []byte, permit func(*dems.Entry)
 	case <-ctx.Done():
 		return dems.BatchReply{}, replicaError(dems.UnknownOutcome, ctx.Err())
 	}
+}
+
+// decodePermitted decodes an entry that is to be ordered: what is in the log and cannot be decoded stops every node.
+func decodePermitted(entry []byte, permit func(*dems.Entry) error) (dems.Entry, error) {
+	decoded, err := dems.DecodeEntry(entry)
+	if err == nil {
+		err = permit(&decoded)
+	}
+	if err != nil {
+		return dems.Entry{}, replicaError(dems.BadRequest, err)
+	}
+	return decoded, nil
 }
 
 // enqueue runs what waits for one of Raft's futures on a goroutine of its own, for futures know no context. It fails if
