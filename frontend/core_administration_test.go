@@ -195,7 +195,7 @@ func TestMetricsAreRegistered(t *testing.T) {
 				t.Errorf("%s: %v", name, family.Metric)
 			}
 		}
-		if len(families) != 9 { // those by node and kind show nothing yet
+		if len(families) != 10 { // those by node and kind show nothing yet
 			t.Errorf("%d metrics", len(families))
 		}
 	}, func(c *Config) { c.Registerer = registry })

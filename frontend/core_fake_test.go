@@ -43,6 +43,7 @@ const (
 	dead          // killed: nothing can be sent, calls in progress break
 	hanging       // stopped: answers nothing, breaks nothing
 	cut           // the front end cannot tell what became of its calls; the peers reach the node
+	silent        // the front end gets no answers; the peers reach the node
 )
 
 // fakeNode is one node. What is not set by a test is honest.
@@ -82,9 +83,10 @@ type lies struct {
 	stateAt func(index uint64, digest *dems.Digest)
 	part    func(number int, part *dems.BackupPart) error // alters a piece of a backup, or ends it
 	propose func(ctx context.Context, entry []byte, next proposal) (dems.BatchReply, error)
-	invents bool // gives backups of indexes that it does not have
-	keeps   bool // hands out no results
-	mute    bool // sends no votes
+	forward proposal // instead of asking the leader
+	invents bool     // gives backups of indexes that it does not have
+	keeps   bool     // hands out no results
+	mute    bool     // sends no votes
 
 	transfer bool // says that it hands leadership over, and does not
 }
@@ -352,6 +354,46 @@ func (r *fakeReplica) Propose(ctx context.Context, entry []byte) (dems.BatchRepl
 		return lie(ctx, entry, r.propose)
 	}
 	return r.propose(ctx, entry)
+}
+
+// Forward implements Replica: the node asks whoever leads, whom it may reach though the front end does not.
+func (r *fakeReplica) Forward(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+	r.world.mu.Lock()
+	n := r.world.at(r.address)
+	forward := r.forward
+	if n != nil && n.reach == up && n.lies.forward != nil {
+		forward = n.lies.forward
+	}
+	r.world.mu.Unlock()
+	return forward(ctx, entry)
+}
+
+func (r *fakeReplica) forward(ctx context.Context, entry []byte) (reply dems.BatchReply, err error) {
+	decoded, err := dems.DecodeEntry(entry)
+	if err != nil {
+		return reply, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
+	}
+	index := uint64(0)
+	err = r.call(ctx, func(n *fakeNode) (bool, error) {
+		w := n.world
+		switch {
+		case index > 0:
+		case w.leader == nil:
+			return true, &dems.ReplicaError{Kind: dems.NotLeader}
+		case w.leader.reach == dead:
+			return true, &dems.ReplicaError{Kind: dems.NotApplied}
+		case w.leader.reach == hanging || !w.quorum():
+			return false, nil
+		default:
+			index = w.append(entry)
+		}
+		if n.machine.Index() < index {
+			return false, nil
+		}
+		reply = n.reported[[2]uint64{decoded.Batch.Session, decoded.Batch.Number}]
+		return true, nil
+	})
+	return reply, err
 }
 
 func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.BatchReply, err error) {

@@ -19,6 +19,7 @@ import (
 // attempt is a proposal of a batch to a leader and, when that is known, the answer.
 type attempt struct {
 	node    *node
+	way     *node  // which was asked to hand it on, because the leader does not answer this front end; nil: none
 	term    uint64 // in which it was believed to lead
 	started time.Time
 	stop    context.CancelFunc
@@ -39,6 +40,7 @@ type course struct {
 	started    time.Time
 	allowance  time.Duration // how long a leader may take; it grows, so that a slow cluster is not burdened more and more
 	current    *attempt      // on its way; nil: none
+	detours    int           // attempts that another node was asked to hand on
 	replied    *attempt      // says that it was applied, and is not doubted yet
 	replyTime  time.Time     // when it said so
 	applicable int           // attempts that may have been, or may yet be, applied, without the current one
@@ -124,8 +126,11 @@ func (c *course) steer(v *view) bool {
 	switch {
 	case leader == nil,
 		c.failed != nil && (c.failed.node == leader || c.failed.term >= v.term),
-		c.current != nil && c.current.node == leader,
 		c.replied != nil && c.replied.node == leader:
+		return true
+	}
+	way := c.proposer.members.detour(v, c.detours)
+	if c.current != nil && c.current.node == leader && (way == nil || c.current.way != nil) {
 		return true
 	}
 	c.abandon()
@@ -148,18 +153,30 @@ func (c *course) steer(v *view) bool {
 		Batch: dems.Batch{Session: f.session, Number: f.number, Commands: commands},
 	})
 	ctx, stop := context.WithCancel(c.ctx)
-	made := &attempt{node: leader, term: v.term, started: time.Now(), stop: stop}
+	made := &attempt{node: leader, way: way, term: v.term, started: time.Now(), stop: stop}
 	c.current = made
+	if way != nil {
+		c.detours++
+		c.proposer.takeDetour(leader)
+	}
 	c.alarm.Reset(c.proposer.suspector.deadline())
 	c.group.Go(func() {
 		defer stop()
-		made.reply, made.err = leader.replica.Propose(ctx, entry)
+		made.reply, made.err = leader.propose(ctx, way, entry)
 		select {
 		case c.attempts <- made:
 		case <-c.ctx.Done():
 		}
 	})
 	return true
+}
+
+// propose proposes an entry to a node that leads, by way of another one unless that is nil.
+func (n *node) propose(ctx context.Context, way *node, entry []byte) (dems.BatchReply, error) {
+	if way != nil {
+		return way.replica.Forward(ctx, entry)
+	}
+	return n.replica.Propose(ctx, entry)
 }
 
 // abandon stops the attempt that is on its way. It may still be applied.
@@ -202,7 +219,7 @@ func (c *course) composition(commands int) []*pending {
 // handle takes in the answer to an attempt.
 func (c *course) handle(got *attempt) {
 	if got.err == nil {
-		c.proposer.castReply(c.flight, got.node, &got.reply)
+		c.proposer.castReply(c.flight, cmp.Or(got.way, got.node), &got.reply)
 	}
 	if got != c.current { // the leader has changed since
 		return
@@ -210,13 +227,14 @@ func (c *course) handle(got *attempt) {
 	c.current = nil
 	if got.err == nil {
 		c.proposer.suspector.answered(time.Since(got.started))
+		c.proposer.arrived(got)
 		c.applicable++
 		c.replied, c.replyTime = got, time.Now()
 		// A leader that is cut off from the others answers, and they do not learn what to vote on.
 		c.alarm.Reset(c.proposer.suspector.voteDeadline())
 		return
 	}
-	c.proposer.logger.Debug("proposal failed", "node", got.node.address, "batch", c.flight.number, "error", got.err)
+	c.proposer.logger.Debug("proposal failed", "node", cmp.Or(got.way, got.node).address, "batch", c.flight.number, "error", got.err)
 	refused, ok := errors.AsType[*dems.ReplicaError](got.err)
 	unknown := !ok || refused.Kind == dems.UnknownOutcome
 	if unknown {
@@ -233,7 +251,7 @@ func (c *course) handle(got *attempt) {
 	}
 	c.failed = got
 	c.retry.Reset(retryPause)
-	c.proposer.learn(got.node, got.err)
+	c.proposer.learn(got.node, got.way, got.err)
 }
 
 // doubt looks whether the leader takes too long to answer, or the others to agree with it. Then somebody else is asked,

@@ -355,6 +355,26 @@ func (m *members) standing(id dems.NodeID) dems.Condition {
 	return dems.Correct
 }
 
+// detour returns a voter by way of which the leader of a view can be asked, another one for each number; nil where the leader answers
+// itself, or nobody else does.
+func (m *members) detour(v *view, number int) *node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v.leader == nil || v.leader.err == nil {
+		return nil
+	}
+	ways := make([]*node, 0, len(v.voters))
+	for _, n := range v.voters {
+		if n != v.leader && n.err == nil {
+			ways = append(ways, n)
+		}
+	}
+	if len(ways) == 0 {
+		return nil
+	}
+	return ways[number%len(ways)]
+}
+
 // statusOf returns what the node last said, and why the last poll failed.
 func (m *members) statusOf(n *node) (dems.NodeStatus, error) {
 	m.mu.Lock()

@@ -14,6 +14,7 @@ type coreMetrics struct {
 
 	noMajority prometheus.Counter
 	suspicions prometheus.Counter
+	forwarded  prometheus.Counter
 	reports    *prometheus.CounterVec // by kind
 	wrong      *prometheus.CounterVec // by node
 	strikes    *prometheus.GaugeVec   // by node
@@ -38,6 +39,7 @@ func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
 		laneFull: counter("reads_lane_full_total", "Questions not asked because too many waited for a node."),
 
 		noMajority: counter("no_majority_total", "Batches of which at least one command had no majority."),
+		forwarded:  counter("batches_forwarded_total", "Batches that another node was asked to hand on to a leader that does not answer."),
 		suspicions: counter("suspicions_total", "Times that the leader was suspected because it did not answer."),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dems_frontend_reports_total", Help: "Reports sent to the nodes, by kind.",
@@ -51,7 +53,7 @@ func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
 	}
 	if registerer != nil {
 		registerer.MustRegister(m.batchSize, m.decided, m.split, m.early, m.rounds, m.ordered, m.laneFull,
-			m.noMajority, m.suspicions, m.reports, m.wrong, m.strikes)
+			m.noMajority, m.suspicions, m.forwarded, m.reports, m.wrong, m.strikes)
 	}
 	return m
 }

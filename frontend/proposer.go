@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -38,9 +39,10 @@ type proposer struct {
 	now          func() time.Time
 
 	queue        queue
-	acknowledged atomic.Uint64 // highest log index that was answered from
-	open         atomic.Bool   // a session is open
-	ended        chan struct{} // closed when run has returned: nobody proposes any more
+	acknowledged atomic.Uint64        // highest log index that was answered from
+	remote       atomic.Pointer[node] // leader that has lately been reached by way of another node; nil: none
+	open         atomic.Bool          // a session is open
+	ended        chan struct{}        // closed when run has returned: nobody proposes any more
 
 	mu      sync.Mutex
 	session uint64
@@ -120,15 +122,16 @@ func (p *proposer) openSession(ctx context.Context) error {
 	registration.Session = newSession()
 	registration.Time = p.now()
 	entry := dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: registration})
-	for {
+	for attempt := 0; ; attempt++ {
 		view, changed := p.members.watch()
 		if view.leader != nil && len(view.voters) > 0 {
-			err := p.register(ctx, view.leader, entry)
+			way := p.members.detour(view, attempt)
+			err := p.register(ctx, view.leader, way, entry)
 			if err == nil {
 				break
 			}
-			p.logger.Debug("open session", "node", view.leader.address, "error", err)
-			p.learn(view.leader, err)
+			p.logger.Debug("open session", "node", view.leader.address, "by way of", cmp.Or(way, view.leader).address, "error", err)
+			p.learn(view.leader, way, err)
 		}
 		p.members.refresh()
 		if !pause(ctx, changed, 10*retryPause) {
@@ -144,13 +147,13 @@ func (p *proposer) openSession(ctx context.Context) error {
 	return nil
 }
 
-// register proposes a registration to a leader, as long as that leads.
-func (p *proposer) register(ctx context.Context, leader *node, entry []byte) error {
+// register proposes a registration to a leader, as long as that leads, by way of another node unless that is nil.
+func (p *proposer) register(ctx context.Context, leader, way *node, entry []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := leader.replica.Propose(ctx, entry)
+		_, err := leader.propose(ctx, way, entry)
 		done <- err
 	}()
 	alarm := time.NewTimer(p.suspector.deadline())
@@ -192,13 +195,31 @@ func pause(ctx context.Context, changed <-chan struct{}, duration time.Duration)
 	return true
 }
 
-// learn takes in what a node's refusal or failure to lead tells about who leads, and asks everybody.
-func (p *proposer) learn(n *node, err error) {
-	p.members.fail(n)
-	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader {
-		p.members.hint(n, refused.Leader)
+// learn takes in what an attempt to have a leader do something tells about who leads, and asks everybody. What came by way of another
+// node may be that one's own word.
+func (p *proposer) learn(leader, way *node, err error) {
+	p.members.fail(leader)
+	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader && way == nil {
+		p.members.hint(leader, refused.Leader)
 	}
 	p.members.hurry()
+}
+
+// takeDetour notes that a leader is asked by way of another node. The first time it may be gone for all, so they are told to look.
+func (p *proposer) takeDetour(leader *node) {
+	p.metrics.forwarded.Inc()
+	if p.remote.Load() != leader {
+		p.suspector.suspect(leader)
+	}
+}
+
+// arrived notes how a leader was reached.
+func (p *proposer) arrived(made *attempt) {
+	if made.way == nil {
+		p.remote.Store(nil)
+	} else {
+		p.remote.Store(made.node)
+	}
 }
 
 // runSession forms batches until the context ends or the session is lost, and returns when every batch has landed. A

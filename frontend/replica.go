@@ -12,6 +12,8 @@ import (
 type Replica interface {
 	// Propose puts an entry into the log. Leader only.
 	Propose(ctx context.Context, entry []byte) (dems.BatchReply, error)
+	// Forward has the leader put an entry into the log, and returns what the node itself got for it.
+	Forward(ctx context.Context, entry []byte) (dems.BatchReply, error)
 	// Query answers reads from the node's state.
 	Query(ctx context.Context, batch dems.QueryBatch) (dems.QueryReply, error)
 	// Votes hands over the node's recent votes for the session and then all its votes, until the context ends.
