@@ -24,7 +24,7 @@ func TestComposeDrill(t *testing.T) {
 	for _, test := range []struct {
 		scenario string
 		rounds   int
-	}{{"leader-kill", scale(2, 20)}, {"partition", 4}, {"wrong-results", 2}} {
+	}{{"leader-kill", scale(2, 20)}, {"partition", 5}, {"wrong-results", 2}} {
 		t.Run(test.scenario, func(t *testing.T) {
 			within := *c
 			within.t, within.cluster.t = t, t

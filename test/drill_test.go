@@ -55,7 +55,7 @@ func TestDrill(t *testing.T) {
 		{"leader-kill", 3, 3, 0, 3},
 		{"node-kill", 2, 0, 0, 2},
 		{"pause", 2, 1, 0, 2},
-		{"partition", 4, 2, 0, 4},
+		{"partition", 5, 2, 0, 5},
 		{"slow-network", 3, 0, 0, 0},
 		{"wrong-results", 2, 1, 2, 2},
 		{"wrong-state", 2, 1, 2, 2},

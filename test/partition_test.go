@@ -15,19 +15,30 @@ type networkFault struct {
 	name   string
 	leader bool // of the leader, else of a follower
 	fields map[string]any
-	nodes  bool // it is between the node and the other nodes, and front ends reach all of them
+	peers  peers
 }
 
+// peers is who is at the other end of the lines that are cut or slow.
+type peers int
+
+const (
+	everybody peers = iota
+	theNodes        // front ends reach all
+	frontEnds       // the nodes reach each other
+)
+
 var networkFaults = []networkFault{
-	{"leader cut off from the nodes", true, map[string]any{"kind": "partition"}, true},
-	{"leader does not hear the nodes", true, map[string]any{"kind": "partition", "direction": "incoming"}, true},
-	{"leader is not heard by the nodes", true, map[string]any{"kind": "partition", "direction": "outgoing"}, true},
-	{"leader hears nobody", true, map[string]any{"kind": "partition", "direction": "incoming"}, false},
-	{"leader is heard by nobody", true, map[string]any{"kind": "partition", "direction": "outgoing"}, false},
-	{"follower hears nobody", false, map[string]any{"kind": "partition", "direction": "incoming"}, false},
-	{"follower is heard by nobody", false, map[string]any{"kind": "partition", "direction": "outgoing"}, false},
-	{"leader is far away", true, map[string]any{"kind": "latency", "milliseconds": 20, "jitterMilliseconds": 20}, false},
-	{"follower is far away", false, map[string]any{"kind": "latency", "milliseconds": 100, "jitterMilliseconds": 50}, false},
+	{"leader cut off from the nodes", true, map[string]any{"kind": "partition"}, theNodes},
+	{"leader does not hear the nodes", true, map[string]any{"kind": "partition", "direction": "incoming"}, theNodes},
+	{"leader is not heard by the nodes", true, map[string]any{"kind": "partition", "direction": "outgoing"}, theNodes},
+	{"leader hears nobody", true, map[string]any{"kind": "partition", "direction": "incoming"}, everybody},
+	{"leader is heard by nobody", true, map[string]any{"kind": "partition", "direction": "outgoing"}, everybody},
+	{"leader cut off from the front ends", true, map[string]any{"kind": "partition"}, frontEnds},
+	{"follower cut off from the front ends", false, map[string]any{"kind": "partition"}, frontEnds},
+	{"follower hears nobody", false, map[string]any{"kind": "partition", "direction": "incoming"}, everybody},
+	{"follower is heard by nobody", false, map[string]any{"kind": "partition", "direction": "outgoing"}, everybody},
+	{"leader is far away", true, map[string]any{"kind": "latency", "milliseconds": 20, "jitterMilliseconds": 20}, everybody},
+	{"follower is far away", false, map[string]any{"kind": "latency", "milliseconds": 100, "jitterMilliseconds": 50}, everybody},
 }
 
 // TestNetworkFaults cuts and slows the network of the leader and of a follower, in both directions and in one, from inside
@@ -47,14 +58,17 @@ func TestNetworkFaults(t *testing.T) {
 				victim = c.nodes[(slices.Index(c.nodes, leader)+1)%len(c.nodes)]
 			}
 			fields := maps.Clone(happens.fields)
-			if happens.nodes {
+			switch happens.peers {
+			case theNodes:
 				fields["peers"] = slices.DeleteFunc(slices.Clone(c.nodes), func(name string) bool { return name == victim })
+			case frontEnds:
+				fields["peers"] = []string{"frontends"}
 			}
 			fields["lastsMilliseconds"] = lasts.Milliseconds()
 			begin := c.fault(victim, "", fields)
 			over := time.NewTimer(lasts)
 			defer over.Stop()
-			if happens.leader && fields["kind"] == "partition" {
+			if happens.leader && fields["kind"] == "partition" && happens.peers != frontEnds { // whom the nodes go on following
 				c.waitLed(leader)
 			}
 			tr.waitFor(settledAfterFailure)

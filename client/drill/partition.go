@@ -18,15 +18,17 @@ const (
 
 // partition cuts lines of the leader, in turns.
 func partition(ctx context.Context, r *round) error {
-	switch r.turn(4) {
+	switch r.turn(5) {
 	case 0:
 		return cutAlone(ctx, r)
 	case 1:
 		return cutMinority(ctx, r)
 	case 2:
 		return cutOneWay(ctx, r, dems.Outgoing, "lost what %s sends")
-	default:
+	case 3:
 		return cutOneWay(ctx, r, dems.Incoming, "lost what is sent to %s")
+	default:
+		return cutFromFrontEnds(ctx, r)
 	}
 }
 
@@ -92,15 +94,25 @@ func cutMinority(ctx context.Context, r *round) error {
 	return r.awaitRepaired(ctx)
 }
 
-// cutOneWay loses what the leader sends, or what is sent to it, or both, whoever is at the other end. It ends by itself, because
-// nobody can tell the node to end it. An election is not waited for longer than that: where there was none, the leader had not been
-// missed before it was back.
+// cutOneWay loses what the leader sends, or what is sent to it, or both, whoever is at the other end.
 func cutOneWay(ctx context.Context, r *round, direction dems.Direction, what string) error {
-	leader := r.leader()
-	fault := dems.Fault{Kind: dems.Partition, Direction: direction, Lasts: cutLasts, Peers: []string{dems.FrontEnds}}
+	peers := []string{dems.FrontEnds}
 	for _, id := range r.followers() {
-		fault.Peers = append(fault.Peers, string(id))
+		peers = append(peers, string(id))
 	}
+	return cutForAWhile(ctx, r, dems.Fault{Direction: direction, Peers: peers}, what)
+}
+
+// cutFromFrontEnds cuts the leader off from the front ends, and not from the nodes, which go on following it.
+func cutFromFrontEnds(ctx context.Context, r *round) error {
+	return cutForAWhile(ctx, r, dems.Fault{Peers: []string{dems.FrontEnds}}, "cut %s off from the front ends")
+}
+
+// cutForAWhile cuts lines of the leader, that to the front ends among them. It ends by itself, because nobody can tell the node to end
+// it. An election is not waited for longer than that: where there was none, the leader had not been missed before it was back.
+func cutForAWhile(ctx context.Context, r *round, fault dems.Fault, what string) error {
+	leader := r.leader()
+	fault.Kind, fault.Lasts = dems.Partition, cutLasts
 	r.breaks(leader, fmt.Sprintf(what, r.called(leader)))
 	if err := r.inject(ctx, leader, fault); err != nil {
 		return err

@@ -31,7 +31,8 @@ var scenarios = []scenario{
 	{"pause", "stops the leader's process without ending it (SIGSTOP; containers: pause), then a follower's, in turns, and lets it go on. The others do not wait for it.",
 		false, pause},
 	{"partition", "cuts lines, in turns: the leader alone from everybody; the leader, and of five nodes another one, from the other nodes but not from the front ends; " +
-		"what the leader sends; what is sent to the leader. The majority elects another leader, and nobody is punished for being cut off.",
+		"what the leader sends; what is sent to the leader; the leader from the front ends, but not from the nodes. The majority elects another leader " +
+		"where it misses it, and nobody is punished for being cut off.",
 		true, partition},
 	{"slow-network", "delays everything that a follower sends and gets, then the leader, then all nodes, in turns.",
 		true, slowNetwork},
