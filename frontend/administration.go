@@ -86,7 +86,7 @@ func (c *Core) Transfer(ctx context.Context, to dems.NodeID) error {
 			if err == nil {
 				return c.awaitLeader(ctx, view.leader, to)
 			}
-			c.proposer.learn(view.leader, nil, err)
+			c.proposer.learn(view.leader, way{}, err)
 			if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.BadRequest {
 				return &dems.Error{Code: dems.NotFound, Detail: fmt.Sprintf("Node %s cannot lead: %v.", to, err)}
 			}

@@ -54,7 +54,7 @@ func (c *Core) Replace(ctx context.Context, id dems.NodeID) error {
 				return &dems.Error{Code: dems.Indeterminate, Detail: fmt.Sprintf(
 					"It is not known whether node %s will be replaced; look at GET /v1/cluster before you ask again.", id)}
 			}
-			c.proposer.learn(view.leader, nil, err)
+			c.proposer.learn(view.leader, way{}, err)
 		}
 		if !pause(ctx, changed, 10*retryPause) || c.reader.isEnded() {
 			return &dems.Error{Code: dems.Unavailable, Detail: fmt.Sprintf(

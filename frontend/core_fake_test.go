@@ -373,21 +373,23 @@ func (r *fakeReplica) forward(ctx context.Context, entry []byte) (reply dems.Bat
 	if err != nil {
 		return reply, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
 	}
-	index := uint64(0)
+	var o ordering
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
-		w := n.world
-		switch {
-		case index > 0:
-		case w.leader == nil:
-			return true, &dems.ReplicaError{Kind: dems.NotLeader}
-		case w.leader.reach == dead:
-			return true, &dems.ReplicaError{Kind: dems.NotApplied}
-		case w.leader.reach == hanging || !w.quorum():
-			return false, nil
-		default:
-			index = w.append(entry)
+		if leader := n.world.leader; o.leader == nil {
+			switch {
+			case leader == nil:
+				return true, &dems.ReplicaError{Kind: dems.NotLeader}
+			case leader.reach == dead:
+				return true, &dems.ReplicaError{Kind: dems.NotApplied}
+			case leader.reach == hanging || leader.lies.propose != nil:
+				return false, nil
+			}
+			o.leader = leader
 		}
-		if n.machine.Index() < index {
+		if err := n.world.order(&o, entry); err != nil {
+			return true, err
+		}
+		if o.index == 0 || n.machine.Index() < o.index {
 			return false, nil
 		}
 		reply = n.reported[[2]uint64{decoded.Batch.Session, decoded.Batch.Number}]
@@ -396,16 +398,43 @@ func (r *fakeReplica) forward(ctx context.Context, entry []byte) (reply dems.Bat
 	return reply, err
 }
 
+// ordering is an entry at a leader, which has an index once it is committed.
+type ordering struct {
+	leader      *fakeNode
+	term, index uint64
+}
+
+// order goes on with an entry: at first the leader takes it. One that it cannot commit is lost or kept when the leader changes.
+// Callers hold mu.
+func (w *world) order(o *ordering, entry []byte) error {
+	switch {
+	case o.index > 0:
+	case o.term == 0:
+		if o.term = w.term; w.quorum() {
+			o.index = w.append(entry)
+		} else {
+			w.pending = append(w.pending, bytes.Clone(entry))
+		}
+	case w.term != o.term:
+		return errGone
+	case w.quorum() && w.leader == o.leader:
+		for _, entry := range w.pending {
+			o.index = w.append(entry)
+		}
+		w.pending = nil
+	}
+	return nil
+}
+
 func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.BatchReply, err error) {
 	decoded, err := dems.DecodeEntry(entry)
 	if err != nil {
 		return reply, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
 	}
-	index, term := uint64(0), uint64(0)
+	var o ordering
 	var alter func(*dems.BatchReply)
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
-		w := n.world
-		if term == 0 {
+		if w := n.world; o.leader == nil {
 			if w.leader != n {
 				refusal := &dems.ReplicaError{Kind: dems.NotLeader}
 				if w.leader != nil {
@@ -413,24 +442,12 @@ func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.Bat
 				}
 				return true, refusal
 			}
-			if term = w.term; w.quorum() {
-				index = w.append(entry)
-			} else {
-				w.pending = append(w.pending, bytes.Clone(entry))
-			}
+			o.leader = n
 		}
-		if index == 0 { // not committed: it is lost or kept when the leader changes
-			if w.term != term {
-				return true, errGone
-			}
-			if w.quorum() && w.leader == n {
-				for _, entry := range w.pending {
-					index = w.append(entry)
-				}
-				w.pending = nil
-			}
+		if err := n.world.order(&o, entry); err != nil {
+			return true, err
 		}
-		if index == 0 || n.machine.Index() < index {
+		if o.index == 0 || n.machine.Index() < o.index {
 			return false, nil
 		}
 		reply = n.reported[[2]uint64{decoded.Batch.Session, decoded.Batch.Number}]

@@ -2,7 +2,10 @@ package frontend
 
 import (
 	"context"
+	"math/rand/v2"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"dems"
@@ -62,35 +65,146 @@ func TestFrontEndStartsWithoutTheLeader(t *testing.T) {
 	}
 }
 
-// Of the nodes by way of which the leader can be reached, some hand nothing on: another one is asked.
+// withholds is what a node does that is asked to hand something on, and does not.
+var withholds = map[string]proposal{
+	"refuses": func(context.Context, []byte) (dems.BatchReply, error) {
+		return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotLeader, Leader: "n2"}
+	},
+	"is busy": func(context.Context, []byte) (dems.BatchReply, error) {
+		return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotApplied}
+	},
+	"is of an older version": func(context.Context, []byte) (dems.BatchReply, error) {
+		return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.UnknownOutcome}
+	},
+	"hangs": func(ctx context.Context, _ []byte) (dems.BatchReply, error) {
+		<-ctx.Done()
+		return dems.BatchReply{}, errGone
+	},
+	"pretends": func(context.Context, []byte) (dems.BatchReply, error) {
+		return dems.BatchReply{Vote: dems.Vote{Node: "n2", Incarnation: 1, Index: 1 << 60}}, nil
+	},
+}
+
+// Of the nodes by way of which the leader can be reached, one hands nothing on: another one is asked, once for all requests.
 func TestNodeHandsNothingOn(t *testing.T) {
-	for name, forward := range map[string]proposal{
-		"refuses": func(context.Context, []byte) (dems.BatchReply, error) {
-			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotLeader, Leader: "n2"}
-		},
-		"is busy": func(context.Context, []byte) (dems.BatchReply, error) {
-			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotApplied}
-		},
-		"breaks": func(context.Context, []byte) (dems.BatchReply, error) { return dems.BatchReply{}, errGone },
-		"hangs": func(ctx context.Context, _ []byte) (dems.BatchReply, error) {
-			<-ctx.Done()
-			return dems.BatchReply{}, errGone
-		},
-	} {
+	for name, forward := range withholds {
 		for unreached, into := range unreachable {
 			t.Run(name+", leader "+unreached, func(t *testing.T) {
-				ready(t, 3, func(h *harness) {
+				ready(t, 5, func(h *harness) {
 					h.w.tell(h.node(2), lies{forward: forward})
 					h.w.set(h.node(1), into)
 					h.must(addEvent(0, 5), noticed+doubt)
 					for i := range 10 {
-						h.must(addEvent(1+i, 5), doubt+2*patience)
+						h.must(addEvent(1+i, 5), patience)
 						h.wantApplied(addEvent(1+i, 5), 1)
 					}
 				})
 			})
 		}
 	}
+}
+
+// The front end is started meanwhile: by way of the one it opens no session, whatever that says.
+func TestNodeHandsNoRegistrationOn(t *testing.T) {
+	for name, forward := range withholds {
+		t.Run(name, func(t *testing.T) {
+			ready(t, 5, func(h *harness) {
+				h.w.tell(h.node(2), lies{forward: forward})
+				h.w.set(h.node(1), silent)
+				other := h.start("fe2")
+				time.Sleep(3 * time.Second)
+				h.awaitReady(other)
+				first := addEvent(0, 5)
+				first.Key = "first" // else it may be answered that nobody knows what became of it in the session that was not opened
+				h.mustAt(other, first, doubt+sessionTimeout)
+				for i := range 10 {
+					h.mustAt(other, addEvent(1+i, 5), patience)
+				}
+			})
+		})
+	}
+}
+
+// It says that it has opened the session, and hands on what comes then, which nobody knows a session for.
+func TestNodeHandsOnWithoutASession(t *testing.T) {
+	ready(t, 5, func(h *harness) {
+		h.w.tell(h.node(2), lies{forward: func(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+			if decoded, err := dems.DecodeEntry(entry); err == nil && decoded.Kind == dems.RegisterFrontEndEntry {
+				return dems.BatchReply{}, nil
+			}
+			return (&fakeReplica{h.w, h.node(2).address}).forward(ctx, entry)
+		}})
+		h.w.set(h.node(1), silent)
+		other := h.start("fe2")
+		time.Sleep(3 * time.Second)
+		h.awaitReady(other)
+		for i := range 10 {
+			h.mustAt(other, addEvent(i, 5), patience)
+		}
+	})
+}
+
+// A node hands a batch on and denies it, and no other votes or can be asked, so that nobody knows better while the client waits.
+func TestNodeDeniesWhatItHandedOn(t *testing.T) {
+	ready(t, 3, func(h *harness) {
+		h.w.tell(h.node(3), lies{status: func(s *dems.NodeStatus) { s.Leader = "" }})
+		time.Sleep(2 * pollInterval)
+		h.w.tell(h.node(2), lies{forward: func(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+			_, _ = (&fakeReplica{h.w, h.node(2).address}).forward(ctx, entry)
+			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotApplied}
+		}, mute: true, keeps: true})
+		h.w.set(h.node(1), silent)
+		time.Sleep(noticed) // nothing of it is asked any more
+		h.fails(addEvent(0, 5), dems.Indeterminate, requestDeadline)
+		h.wantApplied(addEvent(0, 5), 1)
+	})
+}
+
+// A front end that reaches everybody asks nobody else, not even before it knows that it does.
+func TestNoDetourWithoutNeed(t *testing.T) {
+	for first := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			h := &harness{t: t, w: newWorld(t, 3)}
+			defer h.stop()
+			delays := rand.New(rand.NewPCG(uint64(first), 1))
+			var mu sync.Mutex
+			h.w.delay = func() time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				return time.Duration(delays.IntN(20)) * time.Millisecond
+			}
+			for _, n := range h.w.nodes {
+				h.w.tell(n, lies{forward: func(context.Context, []byte) (dems.BatchReply, error) {
+					t.Errorf("%s was asked to hand something on", n.id)
+					return dems.BatchReply{}, errGone
+				}})
+			}
+			h.core = h.start("fe1")
+			h.awaitReady(h.core)
+			h.must(addEvent(0, 5), time.Second)
+		})
+	}
+}
+
+// A node that answers the front end and knows no leader is no way to it.
+func TestNoDetourByWayOfALostNode(t *testing.T) {
+	ready(t, 5, func(h *harness) {
+		asked := 0
+		h.w.tell(h.node(2), lies{status: func(s *dems.NodeStatus) { s.Leader = "" }, forward: func(context.Context, []byte) (dems.BatchReply, error) {
+			asked++
+			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotLeader}
+		}})
+		time.Sleep(2 * pollInterval)
+		h.w.set(h.node(1), silent)
+		h.must(addEvent(0, 5), noticed)
+		before := counted(t, h.core.proposer.metrics.suspicions)
+		for i := range 20 {
+			h.must(addEvent(1+i, 5), patience)
+		}
+		if after := counted(t, h.core.proposer.metrics.suspicions); asked > 0 || after != before {
+			t.Errorf("asked %d times, %d suspicions", asked, after-before)
+		}
+	})
 }
 
 // A node that hands batches on, and says something else of them than the others, counts as one voice.

@@ -162,8 +162,8 @@ func (s *simulation) trouble(ctx context.Context) {
 		kind := s.random.IntN(5)
 		switch kind {
 		case 0, 1:
-			into := []reach{dead, hanging, cut}[s.random.IntN(3)]
-			if into != cut && leads {
+			into := []reach{dead, hanging, cut, silent}[s.random.IntN(4)]
+			if (into == dead || into == hanging) && leads {
 				s.w.change(func() { s.w.keepPending = s.random.IntN(2) == 0; s.w.leader = nil })
 			}
 			s.w.set(n, into)
@@ -173,6 +173,7 @@ func (s *simulation) trouble(ctx context.Context) {
 			s.liars[n.id] = true
 			s.w.tell(n, s.lie(n))
 		}
+		beside := s.alsoWithoutLeader(n, kind)
 		s.pause(500)
 		s.w.mu.Lock()
 		nobody := s.w.leader == nil
@@ -185,11 +186,28 @@ func (s *simulation) trouble(ctx context.Context) {
 		}
 		s.pause(500)
 		s.w.change(func() { n.reach, n.late, n.lies = up, false, lies{} })
+		if beside != nil {
+			s.w.set(beside, up)
+		}
 		time.Sleep(600 * time.Millisecond)
 	}
 	if s.w.suspendLeadership(); s.w.leader == nil {
 		s.w.elect(s.w.nodes[0])
 	}
+}
+
+// alsoWithoutLeader has the front ends lose sight of the leader for a second while another node of five lies, so that others are asked
+// to hand batches on, and that one among them.
+func (s *simulation) alsoWithoutLeader(liar *fakeNode, kind int) *fakeNode {
+	s.w.mu.Lock()
+	leader := s.w.leader
+	s.w.mu.Unlock()
+	if kind < 3 || len(s.w.nodes) < 5 || leader == nil || leader == liar || s.random.IntN(2) == 0 {
+		return nil
+	}
+	s.w.set(leader, []reach{cut, silent}[s.random.IntN(2)])
+	time.Sleep(time.Second)
+	return leader
 }
 
 func (s *simulation) pause(most int) {
@@ -230,6 +248,13 @@ func (s *simulation) lie(n *fakeNode) lies {
 		{mute: true, keeps: true},
 		{status: func(status *dems.NodeStatus) { status.Leader, status.Term = n.id, huge }},
 		{status: func(status *dems.NodeStatus) { status.Configuration, status.Members = huge, status.Members[:1] }},
+		{forward: withholds["refuses"]},
+		{forward: withholds["hangs"]},
+		{forward: withholds["pretends"]},
+		{forward: func(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+			_, _ = (&fakeReplica{s.w, n.address}).forward(ctx, entry)
+			return dems.BatchReply{}, &dems.ReplicaError{Kind: dems.NotApplied}
+		}},
 		{propose: claims["hangs"], status: func(status *dems.NodeStatus) { status.Leader, status.Term = n.id, huge }},
 	}
 	return all[s.random.IntN(len(all))]

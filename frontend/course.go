@@ -19,7 +19,7 @@ import (
 // attempt is a proposal of a batch to a leader and, when that is known, the answer.
 type attempt struct {
 	node    *node
-	way     *node  // which was asked to hand it on, because the leader does not answer this front end; nil: none
+	way     way    // by which the leader is asked
 	term    uint64 // in which it was believed to lead
 	started time.Time
 	stop    context.CancelFunc
@@ -40,7 +40,7 @@ type course struct {
 	started    time.Time
 	allowance  time.Duration // how long a leader may take; it grows, so that a slow cluster is not burdened more and more
 	current    *attempt      // on its way; nil: none
-	detours    int           // attempts that another node was asked to hand on
+	forwarded  bool          // another node was asked to hand the batch on
 	replied    *attempt      // says that it was applied, and is not doubted yet
 	replyTime  time.Time     // when it said so
 	applicable int           // attempts that may have been, or may yet be, applied, without the current one
@@ -129,8 +129,8 @@ func (c *course) steer(v *view) bool {
 		c.replied != nil && c.replied.node == leader:
 		return true
 	}
-	way := c.proposer.members.detour(v, c.detours)
-	if c.current != nil && c.current.node == leader && (way == nil || c.current.way != nil) {
+	way := c.proposer.way(v)
+	if c.current != nil && c.current.node == leader && (way.by == nil || c.current.way.by != nil) {
 		return true
 	}
 	c.abandon()
@@ -155,28 +155,20 @@ func (c *course) steer(v *view) bool {
 	ctx, stop := context.WithCancel(c.ctx)
 	made := &attempt{node: leader, way: way, term: v.term, started: time.Now(), stop: stop}
 	c.current = made
-	if way != nil {
-		c.detours++
-		c.proposer.takeDetour(leader)
+	if way.by != nil {
+		c.proposer.takeDetour(leader, !c.forwarded)
+		c.forwarded = true
 	}
 	c.alarm.Reset(c.proposer.suspector.deadline())
 	c.group.Go(func() {
 		defer stop()
-		made.reply, made.err = leader.propose(ctx, way, entry)
+		made.reply, made.err = way.propose(ctx, leader, entry)
 		select {
 		case c.attempts <- made:
 		case <-c.ctx.Done():
 		}
 	})
 	return true
-}
-
-// propose proposes an entry to a node that leads, by way of another one unless that is nil.
-func (n *node) propose(ctx context.Context, way *node, entry []byte) (dems.BatchReply, error) {
-	if way != nil {
-		return way.replica.Forward(ctx, entry)
-	}
-	return n.replica.Propose(ctx, entry)
 }
 
 // abandon stops the attempt that is on its way. It may still be applied.
@@ -219,7 +211,7 @@ func (c *course) composition(commands int) []*pending {
 // handle takes in the answer to an attempt.
 func (c *course) handle(got *attempt) {
 	if got.err == nil {
-		c.proposer.castReply(c.flight, cmp.Or(got.way, got.node), &got.reply)
+		c.proposer.castReply(c.flight, cmp.Or(got.way.by, got.node), &got.reply)
 	}
 	if got != c.current { // the leader has changed since
 		return
@@ -227,16 +219,17 @@ func (c *course) handle(got *attempt) {
 	c.current = nil
 	if got.err == nil {
 		c.proposer.suspector.answered(time.Since(got.started))
-		c.proposer.arrived(got)
+		c.proposer.arrived(got.node, got.way)
 		c.applicable++
 		c.replied, c.replyTime = got, time.Now()
 		// A leader that is cut off from the others answers, and they do not learn what to vote on.
 		c.alarm.Reset(c.proposer.suspector.voteDeadline())
 		return
 	}
-	c.proposer.logger.Debug("proposal failed", "node", cmp.Or(got.way, got.node).address, "batch", c.flight.number, "error", got.err)
+	c.proposer.logger.Debug("proposal failed", "node", cmp.Or(got.way.by, got.node).address, "batch", c.flight.number, "error", got.err)
 	refused, ok := errors.AsType[*dems.ReplicaError](got.err)
-	unknown := !ok || refused.Kind == dems.UnknownOutcome
+	// That a leader has not taken it is believed: it is asked again. Another node's word for that counts for nothing.
+	unknown := !ok || refused.Kind == dems.UnknownOutcome || got.way.by != nil
 	if unknown {
 		c.applicable++
 	}
@@ -260,9 +253,11 @@ func (c *course) doubt() {
 	switch {
 	case c.current != nil && time.Since(c.current.started) > c.allowance:
 		c.proposer.members.fail(c.current.node)
+		c.proposer.leave(c.current.way)
 		c.abandon()
 	case c.replied != nil && time.Since(c.replyTime) > c.allowance:
 		c.proposer.members.fail(c.replied.node)
+		c.proposer.leave(c.replied.way)
 		c.replied = nil
 	default:
 		return

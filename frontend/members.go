@@ -355,24 +355,24 @@ func (m *members) standing(id dems.NodeID) dems.Condition {
 	return dems.Correct
 }
 
-// detour returns a voter by way of which the leader of a view can be asked, another one for each number; nil where the leader answers
-// itself, or nobody else does.
-func (m *members) detour(v *view, number int) *node {
+// detour returns a voter that follows the leader of a view and can be asked to hand something on to it, another one for each number; nil
+// where the leader answers itself, or none of those does.
+func (m *members) detour(v *view, number uint64) *node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if v.leader == nil || v.leader.err == nil {
+	if v.leader == nil || v.leader.err == nil || !v.leader.polled {
 		return nil
 	}
 	ways := make([]*node, 0, len(v.voters))
 	for _, n := range v.voters {
-		if n != v.leader && n.err == nil {
+		if n != v.leader && v.present(n) && n.status.Leader == v.leader.name() {
 			ways = append(ways, n)
 		}
 	}
 	if len(ways) == 0 {
 		return nil
 	}
-	return ways[number%len(ways)]
+	return ways[number%uint64(len(ways))]
 }
 
 // statusOf returns what the node last said, and why the last poll failed.

@@ -39,7 +39,7 @@ func newCoreMetrics(registerer prometheus.Registerer) *coreMetrics {
 		laneFull: counter("reads_lane_full_total", "Questions not asked because too many waited for a node."),
 
 		noMajority: counter("no_majority_total", "Batches of which at least one command had no majority."),
-		forwarded:  counter("batches_forwarded_total", "Batches that another node was asked to hand on to a leader that does not answer."),
+		forwarded:  counter("batches_forwarded_total", "Batches that other nodes were asked to hand on to a leader that does not answer."),
 		suspicions: counter("suspicions_total", "Times that the leader was suspected because it did not answer."),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dems_frontend_reports_total", Help: "Reports sent to the nodes, by kind.",

@@ -40,7 +40,8 @@ type proposer struct {
 
 	queue        queue
 	acknowledged atomic.Uint64        // highest log index that was answered from
-	remote       atomic.Pointer[node] // leader that has lately been reached by way of another node; nil: none
+	detoured     atomic.Pointer[node] // leader that was reached by way of another node the last time; nil: none
+	turn         atomic.Uint64        // says by way of which
 	open         atomic.Bool          // a session is open
 	ended        chan struct{}        // closed when run has returned: nobody proposes any more
 
@@ -122,15 +123,15 @@ func (p *proposer) openSession(ctx context.Context) error {
 	registration.Session = newSession()
 	registration.Time = p.now()
 	entry := dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: registration})
-	for attempt := 0; ; attempt++ {
+	for {
 		view, changed := p.members.watch()
 		if view.leader != nil && len(view.voters) > 0 {
-			way := p.members.detour(view, attempt)
+			way := p.way(view)
 			err := p.register(ctx, view.leader, way, entry)
 			if err == nil {
 				break
 			}
-			p.logger.Debug("open session", "node", view.leader.address, "by way of", cmp.Or(way, view.leader).address, "error", err)
+			p.logger.Debug("open session", "node", cmp.Or(way.by, view.leader).address, "error", err)
 			p.learn(view.leader, way, err)
 		}
 		p.members.refresh()
@@ -147,20 +148,20 @@ func (p *proposer) openSession(ctx context.Context) error {
 	return nil
 }
 
-// register proposes a registration to a leader, as long as that leads, by way of another node unless that is nil.
-func (p *proposer) register(ctx context.Context, leader, way *node, entry []byte) error {
+// register proposes a registration to a leader, as long as that leads and there is no other way to it.
+func (p *proposer) register(ctx context.Context, leader *node, way way, entry []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := leader.propose(ctx, way, entry)
+		_, err := way.propose(ctx, leader, entry)
 		done <- err
 	}()
 	alarm := time.NewTimer(p.suspector.deadline())
 	defer alarm.Stop()
 	for {
 		view, changed := p.members.watch()
-		if view.leader != leader {
+		if view.leader != leader || way.by == nil && p.way(view).by != nil {
 			cancel()
 			return <-done
 		}
@@ -195,31 +196,61 @@ func pause(ctx context.Context, changed <-chan struct{}, duration time.Duration)
 	return true
 }
 
-// learn takes in what an attempt to have a leader do something tells about who leads, and asks everybody. What came by way of another
-// node may be that one's own word.
-func (p *proposer) learn(leader, way *node, err error) {
-	p.members.fail(leader)
-	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader && way == nil {
-		p.members.hint(leader, refused.Leader)
-	}
-	p.members.hurry()
+// way is how a leader is asked: by way of a node that hands on what it is given or, if that is nil, straight.
+type way struct {
+	by   *node
+	turn uint64 // of the proposer, when by was chosen
 }
 
-// takeDetour notes that a leader is asked by way of another node. The first time it may be gone for all, so they are told to look.
-func (p *proposer) takeDetour(leader *node) {
-	p.metrics.forwarded.Inc()
-	if p.remote.Load() != leader {
+// propose proposes an entry to a leader. By way of another node, the answer is that one's.
+func (w way) propose(ctx context.Context, leader *node, entry []byte) (dems.BatchReply, error) {
+	if w.by != nil {
+		return w.by.replica.Forward(ctx, entry)
+	}
+	return leader.replica.Propose(ctx, entry)
+}
+
+// way returns how the leader of a view is asked. All take the same way until it leads nowhere.
+func (p *proposer) way(v *view) way {
+	turn := p.turn.Load()
+	return way{p.members.detour(v, turn), turn}
+}
+
+// leave has everybody take another way than one that leads nowhere, if there is one.
+func (p *proposer) leave(w way) {
+	if w.by != nil {
+		p.turn.CompareAndSwap(w.turn, w.turn+1)
+	}
+}
+
+// takeDetour notes that a leader is asked by way of another node, for a batch perhaps for the first time. Unless it has been reached
+// like this before, it may be gone for all, so the nodes are told to look.
+func (p *proposer) takeDetour(leader *node, first bool) {
+	if first {
+		p.metrics.forwarded.Inc()
+	}
+	if p.detoured.Load() != leader {
 		p.suspector.suspect(leader)
 	}
 }
 
 // arrived notes how a leader was reached.
-func (p *proposer) arrived(made *attempt) {
-	if made.way == nil {
-		p.remote.Store(nil)
-	} else {
-		p.remote.Store(made.node)
+func (p *proposer) arrived(leader *node, w way) {
+	if w.by == nil {
+		leader = nil
 	}
+	p.detoured.Store(leader)
+}
+
+// learn takes in what an attempt to have a leader do something tells about who leads, and asks everybody. What came by way of another
+// node may be that one's own word.
+func (p *proposer) learn(leader *node, w way, err error) {
+	p.members.fail(leader)
+	p.leave(w)
+	if refused, ok := errors.AsType[*dems.ReplicaError](err); ok && refused.Kind == dems.NotLeader && w.by == nil {
+		p.members.hint(leader, refused.Leader)
+	}
+	p.members.hurry()
 }
 
 // runSession forms batches until the context ends or the session is lost, and returns when every batch has landed. A
@@ -247,6 +278,9 @@ func (p *proposer) runSession(ctx context.Context) {
 		flights.Go(func() {
 			p.fly(ctx, f, func() {
 				p.logger.Warn("the nodes do not know the session any more", "session", f.session)
+				if p.detoured.Load() != nil { // by way of a node that may only have said that it was opened
+					p.turn.Add(1)
+				}
 				lose()
 			})
 			p.land(f)

@@ -46,7 +46,8 @@ type Config struct {
 	// snapshot. Danger: fewer entries than arrive while a snapshot is sent and restored, and it never catches up.
 	TrailingLogs uint64
 
-	// MaxProposals is how many proposals may be in flight; more are refused as not applied.
+	// MaxProposals is how many proposals may be in flight, and how many more on their way to another leader for front ends;
+	// what exceeds that is refused as not applied.
 	MaxProposals int
 	// MaxQueries is how many query calls may wait for the state they need; more are refused as not ready.
 	MaxQueries int

@@ -11,7 +11,7 @@ import (
 )
 
 // mayForward tells whether a server may have an entry ordered by way of another one. A front end may what it may propose itself,
-// and a node hands on what front ends bring: their right has been checked where they asked.
+// and a node hands on what front ends bring: their right has been checked where they asked. Besides, the node has to be a voter.
 func mayForward(role transport.Role, name string, entry *dems.Entry) bool {
 	if role == transport.RoleNode {
 		return entry.Kind == dems.BatchEntry || entry.Kind == dems.RegisterFrontEndEntry
@@ -30,21 +30,21 @@ func (n *Node) forward(ctx context.Context, entry []byte, permit func(*dems.Entr
 	if err != nil {
 		return dems.BatchReply{}, replicaError(dems.NotApplied, err)
 	}
-	leader := n.peers[n.leader()]
-	if r.State() == raft.Leader || leader == nil {
-		return n.order(ctx, entry, permit)
-	}
 	decoded, err := decodePermitted(entry, permit)
 	if err != nil {
 		return dems.BatchReply{}, err
 	}
+	leader := n.peers[n.leader()]
+	if r.State() == raft.Leader || leader == nil {
+		return n.order(ctx, entry, permit)
+	}
 	select {
-	case n.proposals <- struct{}{}:
-		defer func() { <-n.proposals }()
+	case n.forwards <- struct{}{}:
+		defer func() { <-n.forwards }()
 	default:
 		return dems.BatchReply{}, replicaError(dems.NotApplied, errBusy)
 	}
-	ctx, cancel := n.bounded(ctx)
+	ctx, cancel := context.WithTimeout(ctx, n.config.WaitTimeout)
 	defer cancel()
 	defer context.AfterFunc(n.work, cancel)()
 	reply, err := leader.Forward(ctx, entry)
@@ -75,6 +75,9 @@ func (s served) Forward(ctx context.Context, entry []byte) (dems.BatchReply, err
 	permit := func(decoded *dems.Entry) error {
 		if remote && !mayForward(role, name, decoded) {
 			return fmt.Errorf("the %s %s may not have an entry of kind %d forwarded, or not for another server", role, name, decoded.Kind)
+		}
+		if _, votes := s.node.memberID(dems.NodeID(name)); role == transport.RoleNode && !votes {
+			return fmt.Errorf("the node %s has no vote, so it hands nothing on", name)
 		}
 		return nil
 	}

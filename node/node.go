@@ -54,6 +54,7 @@ type Node struct {
 
 	calls     gate          // calls that wait for Raft's futures
 	proposals chan struct{} // one token for each proposal in flight
+	forwards  chan struct{} // one token for each entry on its way to the leader for a front end
 	queries   chan struct{} // one token for each query call
 	backups   chan struct{} // one token for each backup that is being given
 	ran       atomic.Bool   // Run was called, and closes the city logs
@@ -93,7 +94,7 @@ func Open(ctx context.Context, config Config) (*Node, error) {
 	n := &Node{
 		config: config, logger: config.Logger, raftLog: newRaftLogger(config.Logger), metrics: newMetrics(config.Metrics),
 		stopped: make(chan struct{}), ready: make(chan struct{}), failed: make(chan struct{}),
-		proposals: make(chan struct{}, config.MaxProposals), queries: make(chan struct{}, config.MaxQueries),
+		proposals: make(chan struct{}, config.MaxProposals), forwards: make(chan struct{}, config.MaxProposals), queries: make(chan struct{}, config.MaxQueries),
 		backups: make(chan struct{}, maxBackups),
 		peers:   make(map[dems.NodeID]*transport.Replica), announcer: newAnnouncer(config.peers()),
 		manager:  newManager(),

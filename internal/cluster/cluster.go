@@ -184,8 +184,8 @@ func (c *Cluster) Endpoint(role transport.Role, name string) *transport.Endpoint
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	address := c.peers[dems.NodeID(name)]
-	if role == transport.RoleFrontEnd {
+	address, ok := c.peers[dems.NodeID(name)]
+	if !ok {
 		address = name + ":7000"
 		if c.config.UDP {
 			address = "127.0.0.1:0"
