@@ -94,8 +94,7 @@ var diskFailures = []failure{
 	}},
 }
 
-// longestFailure bounds how long a failure lasts: no request may wait longer than a front end does for a majority, and while
-// a front end alone does not reach the leader it waits.
+// longestFailure bounds how long a failure lasts: no request may wait longer than a front end does for a majority.
 const longestFailure = 3 * time.Second
 
 // lasts returns when a failure has lasted long enough: some answers long, which is short or long in time.
