@@ -64,6 +64,27 @@ func resolveAddress(ctx context.Context, socket net.PacketConn, address string) 
 	return all[0], nil
 }
 
+// newResolver returns a resolver like the standard one, but for two things. It shares no lookup with any other: one that was begun while
+// the network was gone waits for seconds until it asks again, and who shared it would wait with it after the network is back. And what is
+// left of a lookup ends with its context (the standard library lets it wait for its answer in vain).
+func newResolver() *net.Resolver {
+	standard := net.DefaultResolver
+	dial := standard.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	return &net.Resolver{
+		PreferGo: standard.PreferGo, StrictErrors: standard.StrictErrors,
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			connection, err := dial(ctx, network, address)
+			if err == nil {
+				context.AfterFunc(ctx, func() { connection.Close() })
+			}
+			return connection, err
+		},
+	}
+}
+
 // resolveAll turns HOST:PORT into every address of the socket's kind that it stands for, at least one.
 func resolveAll(ctx context.Context, socket net.PacketConn, address string) ([]net.Addr, error) {
 	if resolver, ok := socket.(addressResolver); ok {
@@ -78,7 +99,7 @@ func resolveAll(ctx context.Context, socket net.PacketConn, address string) ([]n
 	if err != nil {
 		return nil, fmt.Errorf("address %q: a port is a number from 0 to 65535", address)
 	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	found, err := newResolver().LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
