@@ -108,12 +108,19 @@ type voice struct {
 	opinion dems.Opinion
 }
 
-// best returns the node that is best placed to lead: with the newest log or, where several have it, with the lowest ID.
-func best(voices []voice) dems.NodeID {
+// best returns the node that is best placed to lead: with the newest log or, where several have it, with the lowest ID. Of those with
+// equal logs one that has been passed over comes last.
+func best(voices []voice, passed map[dems.NodeID]bool) dems.NodeID {
+	late := func(v voice) int {
+		if passed[v.node] {
+			return 1
+		}
+		return 0
+	}
 	return slices.MaxFunc(voices, func(a, b voice) int {
 		return cmp.Or(
 			cmp.Compare(a.opinion.LastTerm, b.opinion.LastTerm), cmp.Compare(a.opinion.LastIndex, b.opinion.LastIndex),
-			cmp.Compare(b.node, a.node),
+			cmp.Compare(late(b), late(a)), cmp.Compare(b.node, a.node),
 		)
 	}).node
 }
@@ -129,6 +136,8 @@ func (n *Node) startLookout(r *raft.Raft, group *sync.WaitGroup) {
 // settleSuspicions acts on suspicions, one at a time, until ctx ends.
 func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 	var tookOver time.Time
+	var about dems.Suspicion
+	passed := make(map[dems.NodeID]bool) // nodes that this one left it to, about which they did nothing
 	for {
 		var s dems.Suspicion
 		select {
@@ -140,7 +149,14 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 		if err != nil || !own.Agrees {
 			continue // and it cost a look at most
 		}
-		if n.agree(ctx, r, s, own) && time.Since(tookOver) >= takeOverPause {
+		if s != about {
+			about = s
+			clear(passed)
+		}
+		switch successor := n.agree(ctx, r, s, own, passed); {
+		case successor != n.config.ID:
+			passed[successor] = true
+		case time.Since(tookOver) >= takeOverPause:
 			tookOver = time.Now()
 			n.takeOver(ctx, r, s)
 		}
@@ -148,13 +164,14 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 	}
 }
 
-// agree asks the other voters and tells whether more than half of all agree and this node is the best placed of them. The
-// leader itself is not asked. Once there is a majority, who has said nothing yet is waited for as long as a look takes: if
-// those who decide at the same time heard different voices, two might stand and neither be elected.
-func (n *Node) agree(ctx context.Context, r *raft.Raft, s dems.Suspicion, own dems.Opinion) bool {
+// agree asks the other voters and returns, if more than half of all agree, the best placed of them, else "". The leader itself is not
+// asked. Once there is a majority, who has said nothing yet is waited for as long as a look takes: if those who decide at the same time
+// heard different voices, two might stand and neither be elected. The best placed may be unable to stand: it may not know that the
+// others agree, or stand already, by its own timer, and ask those who still believe in the leader. Next time it is passed over.
+func (n *Node) agree(ctx context.Context, r *raft.Raft, s dems.Suspicion, own dems.Opinion, passed map[dems.NodeID]bool) dems.NodeID {
 	voters := votersOf(r)
 	if !slices.Contains(voters, n.config.ID) {
-		return false
+		return ""
 	}
 	others := slices.DeleteFunc(slices.Clone(voters), func(id dems.NodeID) bool { return id == n.config.ID || id == s.Leader })
 	ctx, cancel := context.WithTimeout(ctx, agreementTimeout)
@@ -177,10 +194,13 @@ func (n *Node) agree(ctx context.Context, r *raft.Raft, s dems.Suspicion, own de
 		}
 	}
 	if now := lastEntry(r); now.LastIndex != own.LastIndex || now.LastTerm != own.LastTerm {
-		return false // the leader works, and what has been compared is out of date
+		return "" // the leader works, and what has been compared is out of date
 	}
 	n.logger.Info("the leader does not answer", "leader", s.Leader, "term", s.Term, "agreeing", len(agreeing), "voters", len(voters))
-	return len(agreeing) > len(voters)/2 && best(agreeing) == n.config.ID
+	if len(agreeing) <= len(voters)/2 {
+		return ""
+	}
+	return best(agreeing, passed)
 }
 
 // votersOf returns the nodes with a vote, as Raft counts votes.

@@ -110,6 +110,37 @@ func cut(c *cluster.Cluster, id dems.NodeID) {
 	c.Network.Partition([]string{c.Address(id)}, all)
 }
 
+// TestBestPlacedCannotStand has the better placed of two survivors stand for election by its own timer, which the other one, that
+// still believes in the leader, refuses: the other one stands.
+func TestBestPlacedCannotStand(t *testing.T) {
+	t.Parallel()
+	const soon = 50 * time.Millisecond
+	c, s := startPatient(t, 3, func(config *node.Config) {
+		if config.ID == "n2" { // it does not come to lead
+			config.LeaderLease = soon
+		}
+	})
+	c.OpenSession(session)
+	c.Propose(batch(1, addEvent("MTL", 10)))
+	c.WaitEqual()
+	survivors := others(c, s.Leader) // in the order of their IDs, with equal logs
+	cut(c, s.Leader)
+	first := c.Node(survivors[0]).Raft()
+	impatient := first.ReloadableConfig()
+	impatient.HeartbeatTimeout, impatient.ElectionTimeout = soon, soon
+	if err := first.ReloadConfig(impatient); err != nil {
+		t.Fatal(err)
+	}
+	waitCandidate(c, survivors[0])
+	c.Eventually("another leader", func(ctx context.Context) error { // perhaps the first, as soon as there is another term
+		suspect(ctx, c, s, survivors...) // as front ends do, again and again
+		if status := c.Status(survivors[1]); status.Term == s.Term || status.Leader == "" {
+			return fmt.Errorf("%s follows %q in term %d", survivors[1], status.Leader, status.Term)
+		}
+		return nil
+	})
+}
+
 // TestHangingLeaderIsReplaced has the leader fall silent. When it is back, it follows.
 func TestHangingLeaderIsReplaced(t *testing.T) {
 	t.Parallel()

@@ -45,17 +45,22 @@ func TestBestPlaced(t *testing.T) {
 	of := func(id dems.NodeID, term, index uint64) voice {
 		return voice{id, dems.Opinion{Agrees: true, LastTerm: term, LastIndex: index}}
 	}
+	none, second := map[dems.NodeID]bool{}, map[dems.NodeID]bool{"n2": true}
 	for _, c := range []struct {
 		voices []voice
+		passed map[dems.NodeID]bool
 		want   dems.NodeID
 	}{
-		{[]voice{of("n2", 3, 10)}, "n2"},
-		{[]voice{of("n3", 3, 10), of("n2", 3, 10), of("n4", 3, 10)}, "n2"},
-		{[]voice{of("n2", 3, 10), of("n3", 3, 11)}, "n3"},
-		{[]voice{of("n2", 3, 99), of("n3", 4, 1), of("n4", 3, 100)}, "n3"},
+		{[]voice{of("n2", 3, 10)}, none, "n2"},
+		{[]voice{of("n3", 3, 10), of("n2", 3, 10), of("n4", 3, 10)}, none, "n2"},
+		{[]voice{of("n2", 3, 10), of("n3", 3, 11)}, none, "n3"},
+		{[]voice{of("n2", 3, 99), of("n3", 4, 1), of("n4", 3, 100)}, none, "n3"},
+		{[]voice{of("n2", 3, 10), of("n3", 3, 10), of("n4", 3, 10)}, second, "n3"},
+		{[]voice{of("n2", 3, 10), of("n3", 3, 10)}, map[dems.NodeID]bool{"n2": true, "n3": true}, "n2"},
+		{[]voice{of("n2", 3, 11), of("n3", 3, 10), of("n4", 2, 12)}, second, "n2"}, // nobody else would be elected
 	} {
-		if got := best(c.voices); got != c.want {
-			t.Errorf("%+v: %s, want %s", c.voices, got, c.want)
+		if got := best(c.voices, c.passed); got != c.want {
+			t.Errorf("%+v without %v: %s, want %s", c.voices, c.passed, got, c.want)
 		}
 	}
 }
