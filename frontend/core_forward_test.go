@@ -125,23 +125,35 @@ func TestNodeHandsNoRegistrationOn(t *testing.T) {
 	}
 }
 
-// It says that it has opened the session, and hands on what comes then, which nobody knows a session for.
+// It says that it has opened the session, and hands on what comes then, which nobody knows a session for, and perhaps tells so late.
 func TestNodeHandsOnWithoutASession(t *testing.T) {
-	ready(t, 5, func(h *harness) {
-		h.w.tell(h.node(2), lies{forward: func(ctx context.Context, entry []byte) (dems.BatchReply, error) {
-			if decoded, err := dems.DecodeEntry(entry); err == nil && decoded.Kind == dems.RegisterFrontEndEntry {
-				return dems.BatchReply{}, nil
-			}
-			return (&fakeReplica{h.w, h.node(2).address}).forward(ctx, entry)
-		}})
-		h.w.set(h.node(1), silent)
-		other := h.start("fe2")
-		time.Sleep(3 * time.Second)
-		h.awaitReady(other)
-		for i := range 10 {
-			h.mustAt(other, addEvent(i, 5), patience)
+	for _, takes := range []time.Duration{0, 200 * time.Millisecond} {
+		for window := range 3 {
+			ready(t, 5, func(h *harness) {
+				h.w.tell(h.node(2), lies{forward: func(ctx context.Context, entry []byte) (dems.BatchReply, error) {
+					if decoded, err := dems.DecodeEntry(entry); err == nil && decoded.Kind == dems.RegisterFrontEndEntry {
+						return dems.BatchReply{}, nil
+					}
+					reply, err := (&fakeReplica{h.w, h.node(2).address}).forward(ctx, entry)
+					time.Sleep(takes)
+					return reply, err
+				}})
+				h.w.set(h.node(1), silent)
+				other := h.start("fe2", func(c *Config) { c.BatchesInFlight = 1 + window })
+				time.Sleep(3 * time.Second)
+				h.awaitReady(other)
+				var clients sync.WaitGroup
+				for client := range 4 {
+					clients.Go(func() {
+						for i := range 10 {
+							h.mustAt(other, addEvent(client*10+i, 5), 2*takes+3*patience)
+						}
+					})
+				}
+				clients.Wait()
+			})
 		}
-	})
+	}
 }
 
 // A node hands a batch on and denies it, and no other votes or can be asked, so that nobody knows better while the client waits.

@@ -42,6 +42,7 @@ type proposer struct {
 	acknowledged atomic.Uint64        // highest log index that was answered from
 	detoured     atomic.Pointer[node] // leader that was reached by way of another node the last time; nil: none
 	turn         atomic.Uint64        // says by way of which
+	opened       way                  // by which the session was opened; of run's goroutine, and of flights, which it waits for
 	open         atomic.Bool          // a session is open
 	ended        chan struct{}        // closed when run has returned: nobody proposes any more
 
@@ -129,6 +130,7 @@ func (p *proposer) openSession(ctx context.Context) error {
 			way := p.way(view)
 			err := p.register(ctx, view.leader, way, entry)
 			if err == nil {
+				p.opened = way
 				break
 			}
 			p.logger.Debug("open session", "node", cmp.Or(way.by, view.leader).address, "error", err)
@@ -278,9 +280,7 @@ func (p *proposer) runSession(ctx context.Context) {
 		flights.Go(func() {
 			p.fly(ctx, f, func() {
 				p.logger.Warn("the nodes do not know the session any more", "session", f.session)
-				if p.detoured.Load() != nil { // by way of a node that may only have said that it was opened
-					p.turn.Add(1)
-				}
+				p.leave(p.opened) // a node may only have said that it was
 				lose()
 			})
 			p.land(f)

@@ -18,6 +18,10 @@ const (
 	agreementTimeout = maxLook + 100*time.Millisecond
 	// agreementPause is the pause after the peers were asked.
 	agreementPause = 100 * time.Millisecond
+	// passAfter is how long the best placed node may take to stand for election until it is passed over, passUntil for how long it then is: if
+	// it is suspected that a leader is gone after that, it is another time.
+	passAfter = 250 * time.Millisecond
+	passUntil = 2 * time.Second
 	// takeOverPause is the shortest time between two elections that this node stands for on a suspicion.
 	takeOverPause = time.Second
 	// standRetry is how long Raft is waited for until it is looked at again whether there is still reason to stand.
@@ -110,9 +114,9 @@ type voice struct {
 
 // best returns the node that is best placed to lead: with the newest log or, where several have it, with the lowest ID. Of those with
 // equal logs one that has been passed over comes last.
-func best(voices []voice, passed map[dems.NodeID]bool) dems.NodeID {
+func best(voices []voice, passed func(dems.NodeID) bool) dems.NodeID {
 	late := func(v voice) int {
-		if passed[v.node] {
+		if passed(v.node) {
 			return 1
 		}
 		return 0
@@ -137,7 +141,7 @@ func (n *Node) startLookout(r *raft.Raft, group *sync.WaitGroup) {
 func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 	var tookOver time.Time
 	var about dems.Suspicion
-	passed := make(map[dems.NodeID]bool) // nodes that this one left it to, about which they did nothing
+	left := make(map[dems.NodeID]time.Time) // to whom this node left it, since when, and nobody was elected
 	for {
 		var s dems.Suspicion
 		select {
@@ -146,19 +150,26 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 		case s = <-n.lookout.suspicions:
 		}
 		own, err := n.opinion(ctx, r, s)
+		if s != about || err != nil || !own.Agrees {
+			about = s
+			clear(left)
+		}
 		if err != nil || !own.Agrees {
 			continue // and it cost a look at most
 		}
-		if s != about {
-			about = s
-			clear(passed)
+		now := time.Now()
+		passed := func(id dems.NodeID) bool {
+			since, ok := left[id]
+			return ok && now.Sub(since) >= passAfter && now.Sub(since) < passUntil
 		}
-		switch successor := n.agree(ctx, r, s, own, passed); {
-		case successor != n.config.ID:
-			passed[successor] = true
-		case time.Since(tookOver) >= takeOverPause:
-			tookOver = time.Now()
+		successor := n.agree(ctx, r, s, own, passed)
+		switch since, ok := left[successor]; {
+		case successor == "":
+		case successor == n.config.ID && now.Sub(tookOver) >= takeOverPause:
+			tookOver = now
 			n.takeOver(ctx, r, s)
+		case successor != n.config.ID && (!ok || now.Sub(since) >= passUntil):
+			left[successor] = now
 		}
 		wait(ctx, agreementPause)
 	}
@@ -167,8 +178,8 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 // agree asks the other voters and returns, if more than half of all agree, the best placed of them, else "". The leader itself is not
 // asked. Once there is a majority, who has said nothing yet is waited for as long as a look takes: if those who decide at the same time
 // heard different voices, two might stand and neither be elected. The best placed may be unable to stand: it may not know that the
-// others agree, or stand already, by its own timer, and ask those who still believe in the leader. Next time it is passed over.
-func (n *Node) agree(ctx context.Context, r *raft.Raft, s dems.Suspicion, own dems.Opinion, passed map[dems.NodeID]bool) dems.NodeID {
+// others agree, or stand already, by its own timer, and ask those who still believe in the leader. After a while it is passed over.
+func (n *Node) agree(ctx context.Context, r *raft.Raft, s dems.Suspicion, own dems.Opinion, passed func(dems.NodeID) bool) dems.NodeID {
 	voters := votersOf(r)
 	if !slices.Contains(voters, n.config.ID) {
 		return ""

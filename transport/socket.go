@@ -66,7 +66,7 @@ func resolveAddress(ctx context.Context, socket net.PacketConn, address string) 
 
 // newResolver returns a resolver like the standard one, but for two things. It shares no lookup with any other: one that was begun while
 // the network was gone waits for seconds until it asks again, and who shared it would wait with it after the network is back. And what is
-// left of a lookup ends with its context (the standard library lets it wait for its answer in vain).
+// left of a lookup by Go's own resolver, which containers use, ends with its context (by itself it waits for its answer in vain).
 func newResolver() *net.Resolver {
 	standard := net.DefaultResolver
 	dial := standard.Dial
