@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,16 @@ func newWorld(t testing.TB, nodes int) *world {
 	}
 	w.leader = w.nodes[0]
 	return w
+}
+
+// delayBy has every half of a call take a random time below most, which is whole microseconds.
+func (w *world) delayBy(random *rand.Rand, most time.Duration) {
+	var drawing sync.Mutex
+	w.delay = func() time.Duration {
+		drawing.Lock()
+		defer drawing.Unlock()
+		return time.Duration(random.IntN(int(most/time.Microsecond))) * time.Microsecond
+	}
 }
 
 // addNode adds a node that is no member yet. Callers hold mu, or nobody else knows the world.
@@ -369,11 +380,10 @@ func (r *fakeReplica) Forward(ctx context.Context, entry []byte) (dems.BatchRepl
 }
 
 func (r *fakeReplica) forward(ctx context.Context, entry []byte) (reply dems.BatchReply, err error) {
-	decoded, err := dems.DecodeEntry(entry)
+	o, err := newOrdering(entry)
 	if err != nil {
-		return reply, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
+		return reply, err
 	}
-	var o ordering
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
 		if leader := n.world.leader; o.leader == nil {
 			switch {
@@ -386,34 +396,49 @@ func (r *fakeReplica) forward(ctx context.Context, entry []byte) (reply dems.Bat
 			}
 			o.leader = leader
 		}
-		if err := n.world.order(&o, entry); err != nil {
-			return true, err
-		}
-		if o.index == 0 || n.machine.Index() < o.index {
-			return false, nil
-		}
-		reply = n.reported[[2]uint64{decoded.Batch.Session, decoded.Batch.Number}]
-		return true, nil
+		return n.answer(o, &reply)
 	})
 	return reply, err
 }
 
 // ordering is an entry at a leader, which has an index once it is committed.
 type ordering struct {
+	entry       []byte
+	batch       [2]uint64 // session and number
 	leader      *fakeNode
 	term, index uint64
 }
 
+func newOrdering(entry []byte) (*ordering, error) {
+	decoded, err := dems.DecodeEntry(entry)
+	if err != nil {
+		return nil, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
+	}
+	return &ordering{entry: entry, batch: [2]uint64{decoded.Batch.Session, decoded.Batch.Number}}, nil
+}
+
+// answer goes on with an entry and, once the node has applied it, returns what the node got. Callers hold mu.
+func (n *fakeNode) answer(o *ordering, reply *dems.BatchReply) (done bool, err error) {
+	if err := n.world.order(o); err != nil {
+		return true, err
+	}
+	if o.index == 0 || n.machine.Index() < o.index {
+		return false, nil
+	}
+	*reply = n.reported[o.batch]
+	return true, nil
+}
+
 // order goes on with an entry: at first the leader takes it. One that it cannot commit is lost or kept when the leader changes.
 // Callers hold mu.
-func (w *world) order(o *ordering, entry []byte) error {
+func (w *world) order(o *ordering) error {
 	switch {
 	case o.index > 0:
 	case o.term == 0:
 		if o.term = w.term; w.quorum() {
-			o.index = w.append(entry)
+			o.index = w.append(o.entry)
 		} else {
-			w.pending = append(w.pending, bytes.Clone(entry))
+			w.pending = append(w.pending, bytes.Clone(o.entry))
 		}
 	case w.term != o.term:
 		return errGone
@@ -427,11 +452,10 @@ func (w *world) order(o *ordering, entry []byte) error {
 }
 
 func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.BatchReply, err error) {
-	decoded, err := dems.DecodeEntry(entry)
+	o, err := newOrdering(entry)
 	if err != nil {
-		return reply, &dems.ReplicaError{Kind: dems.BadRequest, Err: err}
+		return reply, err
 	}
-	var o ordering
 	var alter func(*dems.BatchReply)
 	err = r.call(ctx, func(n *fakeNode) (bool, error) {
 		if w := n.world; o.leader == nil {
@@ -444,15 +468,11 @@ func (r *fakeReplica) propose(ctx context.Context, entry []byte) (reply dems.Bat
 			}
 			o.leader = n
 		}
-		if err := n.world.order(&o, entry); err != nil {
-			return true, err
+		done, err := n.answer(o, &reply)
+		if done && err == nil {
+			alter = n.lies.bytes
 		}
-		if o.index == 0 || n.machine.Index() < o.index {
-			return false, nil
-		}
-		reply = n.reported[[2]uint64{decoded.Batch.Session, decoded.Batch.Number}]
-		alter = n.lies.bytes
-		return true, nil
+		return done, err
 	})
 	if alter != nil {
 		alter(&reply)

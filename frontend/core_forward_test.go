@@ -178,13 +178,7 @@ func TestNoDetourWithoutNeed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := &harness{t: t, w: newWorld(t, 3)}
 			defer h.stop()
-			delays := rand.New(rand.NewPCG(uint64(first), 1))
-			var mu sync.Mutex
-			h.w.delay = func() time.Duration {
-				mu.Lock()
-				defer mu.Unlock()
-				return time.Duration(delays.IntN(20)) * time.Millisecond
-			}
+			h.w.delayBy(rand.New(rand.NewPCG(uint64(first), 1)), 20*time.Millisecond)
 			for _, n := range h.w.nodes {
 				h.w.tell(n, lies{forward: func(context.Context, []byte) (dems.BatchReply, error) {
 					t.Errorf("%s was asked to hand something on", n.id)

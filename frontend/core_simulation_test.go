@@ -67,13 +67,7 @@ func simulateSeed(t *testing.T, seed uint64) {
 		h := &harness{t: t, w: newWorld(t, 3+2*int(seed%2))}
 		defer h.stop()
 		if slowest := random.IntN(4); slowest > 0 {
-			delays := rand.New(rand.NewPCG(seed, 43))
-			var mu sync.Mutex
-			h.w.delay = func() time.Duration {
-				mu.Lock()
-				defer mu.Unlock()
-				return time.Duration(delays.IntN(slowest*1000)) * time.Microsecond
-			}
+			h.w.delayBy(rand.New(rand.NewPCG(seed, 43)), time.Duration(slowest)*time.Millisecond)
 		}
 		h.core = h.start("fe1", window)
 		s := &simulation{harness: h, random: random, cores: []*Core{h.core}, forgets: seed%8 == 7, liars: map[dems.NodeID]bool{}}

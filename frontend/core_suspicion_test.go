@@ -53,13 +53,7 @@ func TestLeaderDiesUnderLoad(t *testing.T) {
 func writePause(t *testing.T, seed uint64, into reach) time.Duration {
 	h := &harness{t: t, w: newWorld(t, 3)}
 	defer h.stop()
-	random := rand.New(rand.NewPCG(seed, 1))
-	var drawing sync.Mutex
-	h.w.delay = func() time.Duration {
-		drawing.Lock()
-		defer drawing.Unlock()
-		return time.Duration(random.IntN(2000)) * time.Microsecond
-	}
+	h.w.delayBy(rand.New(rand.NewPCG(seed, 1)), 2*time.Millisecond)
 	h.core = h.start("fe1", func(c *Config) { c.BatchesInFlight = 1 })
 	h.awaitReady(h.core)
 	h.actOnSuspicions(20 * time.Millisecond)

@@ -22,7 +22,7 @@ func TestEntriesAreForwarded(t *testing.T) {
 		opened := uint64(100 + number)
 		var reply dems.BatchReply
 		c.Eventually("a session is opened by way of "+string(id), func(ctx context.Context) (err error) {
-			reply, err = c.Replica(id).Forward(ctx, registration("fe1", opened))
+			reply, err = c.Replica(id).Forward(ctx, cluster.Registration("fe1", opened))
 			return err
 		})
 		if reply.Vote.Node != id || reply.Vote.Session != opened || reply.Vote.Batch != 0 || reply.Vote.Index == 0 {
@@ -47,12 +47,6 @@ func TestEntriesAreForwarded(t *testing.T) {
 	}
 }
 
-func registration(id string, session uint64) []byte {
-	return dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{
-		ID: id, Address: "http://" + id, Version: "test", Time: time.UnixMilli(1), Session: session,
-	}})
-}
-
 // TestForwardIsRefused asks for what may not be ordered, and where there is nobody to order it.
 func TestForwardIsRefused(t *testing.T) {
 	t.Parallel()
@@ -62,7 +56,7 @@ func TestForwardIsRefused(t *testing.T) {
 	verdict := dems.AppendEntry(nil, &dems.Entry{Kind: dems.VerdictEntry, Verdict: dems.Verdict{By: "n1", Node: "n2", Time: time.UnixMilli(1)}})
 	for _, id := range c.IDs() {
 		for name, entry := range map[string][]byte{
-			"nonsense": []byte("nonsense"), "a verdict": verdict, "another front end": registration("fe2", 9),
+			"nonsense": []byte("nonsense"), "a verdict": verdict, "another front end": cluster.Registration("fe2", 9),
 			"half an entry": batch(2, book("MTL", 1))[:20],
 		} {
 			if _, err := c.Replica(id).Forward(t.Context(), entry); kind(t, err) != dems.BadRequest {

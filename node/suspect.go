@@ -157,19 +157,19 @@ func (n *Node) settleSuspicions(ctx context.Context, r *raft.Raft) {
 		if err != nil || !own.Agrees {
 			continue // and it cost a look at most
 		}
-		now := time.Now()
 		passed := func(id dems.NodeID) bool {
-			since, ok := left[id]
-			return ok && now.Sub(since) >= passAfter && now.Sub(since) < passUntil
+			waited := time.Since(left[id])
+			return waited >= passAfter && waited < passUntil
 		}
-		successor := n.agree(ctx, r, s, own, passed)
-		switch since, ok := left[successor]; {
+		switch successor := n.agree(ctx, r, s, own, passed); {
 		case successor == "":
-		case successor == n.config.ID && now.Sub(tookOver) >= takeOverPause:
-			tookOver = now
+		case successor != n.config.ID:
+			if time.Since(left[successor]) >= passUntil {
+				left[successor] = time.Now()
+			}
+		case time.Since(tookOver) >= takeOverPause:
+			tookOver = time.Now()
 			n.takeOver(ctx, r, s)
-		case successor != n.config.ID && (!ok || now.Sub(since) >= passUntil):
-			left[successor] = now
 		}
 		wait(ctx, agreementPause)
 	}

@@ -58,19 +58,17 @@ func (s service) handler() (Handler, error) {
 
 // Propose implements rpc.ReplicaHandler.
 func (s service) Propose(ctx context.Context, request *rpc.ProposeRequest) (*rpc.BatchReply, error) {
-	handler, err := s.handler()
-	if err != nil {
-		return nil, err
-	}
-	if err := checkEntry(request.Entry); err != nil {
-		return nil, serverError(err)
-	}
-	reply, err := handler.Propose(ctx, request.Entry)
-	return answerBatch(&reply, err)
+	return s.order(ctx, request, Handler.Propose)
 }
 
 // Forward implements rpc.ReplicaHandler.
 func (s service) Forward(ctx context.Context, request *rpc.ProposeRequest) (*rpc.BatchReply, error) {
+	return s.order(ctx, request, Handler.Forward)
+}
+
+func (s service) order(
+	ctx context.Context, request *rpc.ProposeRequest, how func(Handler, context.Context, []byte) (dems.BatchReply, error),
+) (*rpc.BatchReply, error) {
 	handler, err := s.handler()
 	if err != nil {
 		return nil, err
@@ -78,7 +76,7 @@ func (s service) Forward(ctx context.Context, request *rpc.ProposeRequest) (*rpc
 	if err := checkEntry(request.Entry); err != nil {
 		return nil, serverError(err)
 	}
-	reply, err := handler.Forward(ctx, request.Entry)
+	reply, err := how(handler, ctx, request.Entry)
 	return answerBatch(&reply, err)
 }
 

@@ -124,9 +124,14 @@ func (c *Cluster) Propose(entry []byte) dems.BatchReply {
 // OpenSession registers a front end with a session of that number.
 func (c *Cluster) OpenSession(session uint64) dems.BatchReply {
 	c.t.Helper()
-	return c.Propose(dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{
-		ID: "fe1", Address: "http://fe1", Version: "test", Time: time.UnixMilli(1), Session: session,
-	}}))
+	return c.Propose(Registration("fe1", session))
+}
+
+// Registration returns the entry that registers a front end with a session.
+func Registration(id string, session uint64) []byte {
+	return dems.AppendEntry(nil, &dems.Entry{Kind: dems.RegisterFrontEndEntry, Registration: dems.Registration{
+		ID: id, Address: "http://" + id, Version: "test", Time: time.UnixMilli(1), Session: session,
+	}})
 }
 
 // CityLog returns all ordered records of a city on a node.
